@@ -1,0 +1,307 @@
+"""Every question, answered from one read view: counts, series, members, set algebra.
+
+"No row" means zero only where the row counts agree: each coarser row holds the number of its finer rows, ``meta/state``
+that of weeks and years. So a lost row raises StoreCorrupt and never reads as "no visits".
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from typing import TypeVar
+
+import numpy as np
+from pyroaring import BitMap
+
+from uniqdb.bucket_members import load_members
+from uniqdb.calendar_zone import CalendarZone
+from uniqdb.errors import NotFound, UsageError
+from uniqdb.format import (
+    BucketRow,
+    Database,
+    FragmentEntry,
+    MembersState,
+    Status,
+    bucket_key,
+    corrupt,
+    parse_bucket_key,
+)
+from uniqdb.granularity import Bucket, Granularity
+from uniqdb.limits import MEMBERS_CACHE_BYTES
+from uniqdb.meta import StateRow, read_state
+from uniqdb.record import CountRecord
+from uniqdb.store import ReadView
+from uniqdb.uid_dictionary import UidDictionary
+from uniqdb.window import cover
+
+T = TypeVar("T")
+_CHUNK_ITEMS = 4_096
+
+
+class MembersCache:
+    """Sets of kept buckets, bounded, keyed by the fragments they were made of: a commit elsewhere keeps them valid."""
+
+    def __init__(self, size_bytes: int = MEMBERS_CACHE_BYTES) -> None:
+        self._size_bytes_max, self._size_bytes = size_bytes, 0
+        self._sets: OrderedDict[bytes, tuple[tuple[FragmentEntry, ...], BitMap, int]] = OrderedDict()
+
+    def members(self, view: ReadView, bucket: Bucket) -> BitMap:
+        """The members of a bucket that has a row. Shared, not to be changed."""
+        key = bucket_key(bucket.granularity, bucket.start_s)
+        directory = view.directory(key)
+        found = self._sets.get(key)
+        if found is not None and directory is not None and found[0] == directory.fragments:
+            self._sets.move_to_end(key)
+            return found[1]
+        members = load_members(view, bucket.granularity, bucket.start_s)
+        if directory is not None:
+            size_bytes = directory.payload_bytes + 200
+            if found is not None:
+                self._size_bytes -= found[2]
+            self._sets[key] = (directory.fragments, members, size_bytes)
+            self._sets.move_to_end(key)
+            self._size_bytes += size_bytes
+            while self._size_bytes > self._size_bytes_max and len(self._sets) > 1:
+                self._size_bytes -= self._sets.popitem(last=False)[1][2]
+        return members
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """What answers need to know of the store beside the view."""
+
+    zone: CalendarZone
+    epoch: int
+    lock: threading.RLock
+    dictionary: UidDictionary
+    cache: MembersCache
+
+
+class Answers:
+    """Questions to one read view. Valid as long as the view is."""
+
+    def __init__(self, view: ReadView, facts: StoreFacts) -> None:
+        self.view, self.facts, self.zone = view, facts, facts.zone
+        self._state: StateRow | None = None
+        self._proved: set[tuple[Granularity, int, int]] = set()
+
+    @property
+    def state(self) -> StateRow:
+        """``meta/state`` as of the view."""
+        if self._state is None:
+            self._state = read_state(self.view)
+        return self._state
+
+    def as_of_default_s(self) -> int:
+        """The store's newest accepted visit. Raises NotFound if there is none."""
+        newest = self.state.event_time_s_max
+        if newest is None:
+            raise NotFound("the store has no visits yet", hint="ingest some, or give an interval or an as_of date")
+        return newest
+
+    # ------------------------------------------------------------ rows
+    def row(self, bucket: Bucket) -> BucketRow | None:
+        """The bucket's row; None only if it is proved that it never had a visit."""
+        key = bucket_key(bucket.granularity, bucket.start_s)
+        payload = self.view.row(Database.BUCKETS, key)
+        if payload is not None:
+            return BucketRow.unpack(key, payload)
+        self._prove_absent(bucket)
+        return None
+
+    def rows(self, granularity: Granularity, start_s: int, end_s: int) -> Iterator[tuple[int, BucketRow]]:
+        """(start, row) of every bucket with visits that starts in ``[start_s, end_s)``, proved complete."""
+        for at, payload in self._complete_rows(granularity, start_s, end_s):
+            if start_s <= at < end_s:
+                yield at, BucketRow.unpack(bucket_key(granularity, at), payload)
+
+    def _prove_absent(self, bucket: Bucket) -> None:
+        parents = bucket.granularity.coarser
+        if parents:
+            parent = self.zone.bucket_at(parents[-1], bucket.start_s)
+            proof = (bucket.granularity, parent.start_s, parent.end_s)
+        else:
+            proof = (bucket.granularity, 0, 0)
+        if proof not in self._proved:
+            self._complete_rows(bucket.granularity, bucket.start_s, bucket.end_s)
+            self._proved.add(proof)
+
+    def _complete_rows(self, granularity: Granularity, start_s: int, end_s: int) -> list[tuple[int, bytes]]:
+        """Rows of the granularity under every parent that touches the interval; their number is checked upwards."""
+        if not granularity.coarser:
+            rows = self._scan(granularity, None, None)
+            expected = self.state.weeks if granularity is Granularity.WEEK else self.state.years
+            if len(rows) != expected:
+                raise corrupt(
+                    Database.BUCKETS, bytes((granularity,)), f"{expected} rows were written, {len(rows)} are there"
+                )
+            return rows
+        parent_granularity = granularity.coarser[-1]
+        edges = self.zone.edges(parent_granularity, start_s, max(end_s, start_s + 1))
+        rows = self._scan(granularity, int(edges[0]), int(edges[-1]))
+        starts = np.fromiter((at for at, _ in rows), np.int64, len(rows))
+        held = np.histogram(starts, edges)[0] if len(rows) else np.zeros(len(edges) - 1, np.int64)
+        expected_rows = np.zeros(len(edges) - 1, np.int64)
+        for at, payload in self._complete_rows(parent_granularity, int(edges[0]), int(edges[-1])):
+            position = int(np.searchsorted(edges, at))
+            if position < len(expected_rows) and edges[position] == at:
+                key = bucket_key(parent_granularity, at)
+                expected_rows[position] = BucketRow.unpack(key, payload).finer_rows
+        wrong = np.flatnonzero(held != expected_rows)
+        if len(wrong):
+            at = int(edges[wrong[0]])
+            raise corrupt(
+                Database.BUCKETS,
+                bucket_key(parent_granularity, at),
+                f"{expected_rows[wrong[0]]} {granularity.word} rows were written under it, {held[wrong[0]]} are there",
+            )
+        return rows
+
+    def _scan(self, granularity: Granularity, start_s: int | None, end_s: int | None) -> list[tuple[int, bytes]]:
+        first = bytes((granularity,)) if start_s is None else bucket_key(granularity, start_s)
+        end = bytes((granularity + 1,)) if end_s is None else bucket_key(granularity, end_s)
+        return [(parse_bucket_key(key)[1], payload) for key, payload in self.view.rows(Database.BUCKETS, first, end)]
+
+    # ------------------------------------------------------------ intervals
+    def cover(self, start_s: int, end_s: int) -> list[tuple[Bucket, BucketRow]]:
+        """The fewest kept buckets that tile the interval, without those that never had a visit."""
+        swept: set[Bucket] = set()
+
+        def kept(bucket: Bucket) -> bool:
+            return bucket not in swept
+
+        while True:
+            chosen = cover(self.zone, start_s, end_s, kept)
+            found = [(bucket, row) for bucket in chosen if (row := self.row(bucket)) is not None]
+            gone = {bucket for bucket, row in found if row.members is MembersState.SWEPT}
+            if not gone:
+                return found
+            swept |= gone
+
+    def interval(self, start_s: int, end_s: int) -> "UidSet":
+        """The set of visitors in ``[start_s, end_s)``, whole minutes. Cost: the union of the cover's sets."""
+        return UidSet(self, BitMap.union(BitMap(), *self.sets(start_s, end_s)))
+
+    def sets(self, start_s: int, end_s: int) -> list[BitMap]:
+        """The sets of the cover of ``[start_s, end_s)``. Shared, not to be changed."""
+        return [self.facts.cache.members(self.view, bucket) for bucket, _ in self.cover(start_s, end_s)]
+
+    def kept_sets(self) -> list[BitMap]:
+        """Sets whose union is every visitor of every kept bucket."""
+        cache = self.facts.cache
+        return [
+            cache.members(self.view, Bucket(Granularity.YEAR, at, at + 1))
+            for at, row in self.rows(Granularity.YEAR, 0, 2**62)
+            if row.members is MembersState.KEPT
+        ]
+
+    def count_interval(self, start_s: int, end_s: int, granularity: str = "interval") -> CountRecord:
+        """The count of an interval. If one bucket is all of it, its row is the answer: nothing is united."""
+        found = self.cover(start_s, end_s)
+        visits = sum(row.visits for _, row in found)
+        status = min((row.status for _, row in found), default=Status.PROVISIONAL)
+        if len(found) == 1:
+            count = found[0][1].unique_count
+        else:
+            count = len(BitMap.union(BitMap(), *(self.facts.cache.members(self.view, one) for one, _ in found)))
+        row = BucketRow(count, visits, 0, 0, status)
+        return self._record(granularity, start_s, end_s, row)
+
+    def bucket_record(self, bucket: Bucket) -> CountRecord:
+        """The record of one bucket; zero if it never had a visit."""
+        row = self.row(bucket) or BucketRow(0, 0, 0, 0)
+        return self._record(bucket.granularity.word, bucket.start_s, bucket.end_s, row)
+
+    def series(self, granularity: Granularity, start_s: int, end_s: int, *, fill: bool) -> Iterator[CountRecord]:
+        """Records of the buckets that start in ``[start_s, end_s)``; with ``fill`` also those without visits."""
+        rows = dict(self.rows(granularity, start_s, end_s))
+        if not rows and not fill:
+            return
+        first = start_s if fill else min(rows)
+        edges = self.zone.edges(granularity, first, end_s if fill else max(rows) + 1).tolist()
+        ends = dict(pairwise(edges))
+        wanted = (at for at in edges[:-1] if start_s <= at < end_s) if fill else iter(rows)
+        empty = BucketRow(0, 0, 0, 0)
+        for at in wanted:
+            yield self._record(granularity.word, at, ends[at], rows.get(at, empty))
+
+    def _record(self, granularity: str, start_s: int, end_s: int, row: BucketRow) -> CountRecord:
+        first = self.state.event_time_s_min
+        settled = row.status is not Status.PROVISIONAL
+        return CountRecord(
+            granularity=granularity,
+            datetime=self.zone.isoformat(start_s),
+            count=row.unique_count,
+            visits=row.visits,
+            start_ts=start_s,
+            end_ts=end_s,
+            timezone=self.zone.name,
+            status=row.status.word,
+            complete=settled and first is not None and first <= start_s,
+            revision=row.revision,
+            epoch=self.facts.epoch,
+        )
+
+    def uids(self, ordinals: BitMap) -> Iterator[str]:
+        """The uids of the ordinals, in no order: one sequential scan of the dictionary."""
+        found = self.facts.dictionary.uids_of(self.view, ordinals)
+        return in_chunks(self.facts.lock, (uid.decode() for _, uid in found))
+
+
+def in_chunks(lock: threading.RLock, items: Iterator[T]) -> Iterator[T]:
+    """The items, taken in chunks under the lock, so that no caller's code runs while it is held."""
+    while True:
+        with lock:
+            chunk = list(islice(items, _CHUNK_ITEMS))
+        if not chunk:
+            return
+        yield from chunk
+
+
+class UidSet:
+    """An exact set of visitors of one snapshot. ``|``, ``&``, ``-``, ``^`` and ``len`` work as on Python's sets."""
+
+    __slots__ = ("_answers", "ordinals")
+
+    def __init__(self, answers: Answers, ordinals: BitMap) -> None:
+        self._answers, self.ordinals = answers, ordinals
+
+    @property
+    def count(self) -> int:
+        """How many different visitors."""
+        return len(self.ordinals)
+
+    def __len__(self) -> int:
+        return len(self.ordinals)
+
+    def __iter__(self) -> Iterator[str]:
+        """The uids, in no order. Cost: a scan of the dictionary."""
+        return self._answers.uids(self.ordinals)
+
+    def __contains__(self, uid: object) -> bool:
+        if not isinstance(uid, str):
+            return False
+        dictionary = self._answers.facts.dictionary
+        ordinal = dictionary.find(self._answers.view, uid.encode("utf-8", "surrogatepass"))
+        return ordinal >= 0 and ordinal in self.ordinals
+
+    def _with(self, ordinals: BitMap) -> "UidSet":
+        return UidSet(self._answers, ordinals)
+
+    def _other(self, other: "UidSet") -> BitMap:
+        if other._answers.view is not self._answers.view:
+            raise UsageError("the two sets come from different snapshots", hint="take both from one snapshot")
+        return other.ordinals
+
+    def __or__(self, other: "UidSet") -> "UidSet":
+        return self._with(self.ordinals | self._other(other))
+
+    def __and__(self, other: "UidSet") -> "UidSet":
+        return self._with(self.ordinals & self._other(other))
+
+    def __sub__(self, other: "UidSet") -> "UidSet":
+        return self._with(self.ordinals - self._other(other))
+
+    def __xor__(self, other: "UidSet") -> "UidSet":
+        return self._with(self.ordinals ^ self._other(other))

@@ -1,0 +1,226 @@
+"""Which ordinals each bucket holds, and its row: what a commit writes for every bucket that it touches.
+
+A bucket's members are disjoint fragments, each a sorted u32 array or a Roaring set, whichever is smaller; so the count
+is the sum of their cardinalities. A bucket is loaded before anything is subtracted from it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from pyroaring import BitMap
+
+from uniqdb.batch import I64Array, Level, bitmap_of
+from uniqdb.format import (
+    MEMBERS_ARRAY,
+    MEMBERS_ROARING,
+    BucketRow,
+    Database,
+    Directory,
+    FragmentEntry,
+    FragmentView,
+    bucket_key,
+    corrupt,
+    fragment_key,
+    members_payload,
+)
+from uniqdb.fragments import UnitEdit, to_merge
+from uniqdb.granularity import Granularity
+from uniqdb.limits import MEMBERS_CACHE_BYTES
+from uniqdb.store import CommitPlan, ReadView
+
+_ALWAYS_ARRAY_ENTRIES = 4
+"""No Roaring set of so few members is smaller than four bytes each."""
+_STATE_BYTES = 600
+"""Memory of a cached bucket beside its set: Python objects and the set's own fixed part (measured)."""
+
+
+def encode_members(members: BitMap) -> bytes:
+    """The smaller of the two payloads. The set may be given run containers; its members stay the same."""
+    count = len(members)
+    if count > _ALWAYS_ARRAY_ENTRIES:
+        members.run_optimize()
+        serialized = members.serialize()
+        if len(serialized) < 4 * count:
+            return members_payload(MEMBERS_ROARING, serialized)
+    return members_payload(MEMBERS_ARRAY, members.to_array().tobytes())
+
+
+def decode_members(database: Database, key: bytes, entry: FragmentEntry, payload: bytes | memoryview) -> BitMap:
+    """The set of a verified payload. Raises StoreCorrupt unless it holds exactly as many as its directory says."""
+    kind, data = payload[0], payload[4:]
+    try:
+        if kind == MEMBERS_ROARING:
+            members = BitMap.deserialize(data)  # type: ignore[arg-type]  # it takes any buffer; its stub says bytes
+        elif kind == MEMBERS_ARRAY and len(data) % 4 == 0:
+            members = bitmap_of(np.frombuffer(data, np.uint32))
+        else:
+            raise ValueError("unknown kind of set")
+    except (ValueError, IndexError) as error:
+        raise corrupt(database, key, str(error)) from None
+    if len(members) != entry.entries:
+        raise corrupt(database, key, "the set does not hold as many members as its directory says")
+    return members
+
+
+def load_fragment(view: ReadView, database: Database, unit_key: bytes, entry: FragmentEntry) -> BitMap:
+    """One fragment's set, copied out of LMDB's memory."""
+    key = fragment_key(unit_key, entry.id)
+    value = view.get(database, key)
+    if value is None:
+        raise corrupt(database, key, "a fragment that its directory lists is missing")
+    payload = FragmentView(database, key, value, None).whole()
+    return decode_members(database, key, entry, payload)
+
+
+def load_members(view: ReadView, granularity: Granularity, start_s: int) -> BitMap:
+    """All members of a bucket that has a row with kept members. Raises StoreCorrupt if anything of it is missing."""
+    key = bucket_key(granularity, start_s)
+    directory = view.directory(key)
+    if directory is None:
+        raise corrupt(Database.UNITS, key, "the directory of a bucket with members is missing")
+    database = Database.of(granularity)
+    parts = [load_fragment(view, database, key, entry) for entry in directory.fragments]
+    return parts[0] if len(parts) == 1 else BitMap.union(*parts)
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """A bucket as the writer remembers it after a commit. ``members`` None: not loaded."""
+
+    row: BucketRow
+    directory: Directory
+    members: BitMap | None
+    size_bytes: int = 0
+
+    def measure(self) -> int:
+        """Estimated memory, kept so that the same number is subtracted later."""
+        self.size_bytes = _STATE_BYTES
+        if self.members:
+            self.size_bytes += min(2 * len(self.members), self.members.max() // 8) + 8
+        return self.size_bytes
+
+
+@dataclass(slots=True)
+class Staged:
+    """What a commit will make of one bucket, and which members are new to it."""
+
+    key: bytes
+    bucket: _Bucket
+    new_members: BitMap | None
+
+
+class BucketMembers:
+    """The writer's view of the buckets: a bounded cache, changed only after a commit."""
+
+    def __init__(self, *, cache_bytes: int = MEMBERS_CACHE_BYTES) -> None:
+        self._cache_bytes_max, self._cache_bytes = cache_bytes, 0
+        self._cache: OrderedDict[bytes, _Bucket] = OrderedDict()
+
+    def forget_cached(self) -> None:
+        """Drop everything kept in memory: the store was changed by somebody else."""
+        self._cache.clear()
+        self._cache_bytes = 0
+
+    def apply(self, plan: CommitPlan, level: Level, finer_rows: I64Array) -> tuple[list[Staged], I64Array]:
+        """Add the level to the change set. ``finer_rows``: new rows of the finer granularity under each bucket.
+
+        Returns what to `remember` after the commit, and the starts of the buckets that got their first row.
+        Cost: for each touched bucket one row, and if it has new members one small fragment and one directory row.
+        """
+        staged: list[Staged] = []
+        new_starts: list[int] = []
+        bounds = level.bounds.tolist()
+        visits, finer = level.visits.tolist(), finer_rows.tolist()
+        for position, start_s in enumerate(level.starts_s.tolist()):
+            key = bucket_key(level.granularity, start_s)
+            bucket = self._bucket(plan.view, key)
+            if bucket is None:
+                new_starts.append(start_s)
+                row = BucketRow(bounds[position + 1] - bounds[position], visits[position], 1, finer[position])
+                one = self._first(plan, level, position, row)
+            else:
+                gained = BucketRow(0, visits[position], 1, finer[position])
+                one = self._further(plan, level, position, gained, bucket)
+            staged.append(one)
+            plan.changes.put_row(Database.BUCKETS, key, one.bucket.row.pack())
+        return staged, np.array(new_starts, np.int64)
+
+    def remember(self, staged: Iterable[Staged]) -> None:
+        """Take over what a successful commit made of the buckets; drops the least recently used beyond the bound."""
+        for one in staged:
+            previous = self._cache.pop(one.key, None)
+            if previous is not None:
+                self._cache_bytes -= previous.size_bytes
+            if one.new_members is not None and one.bucket.members is not None:
+                one.bucket.members |= one.new_members
+            self._cache_bytes += one.bucket.measure()
+            self._cache[one.key] = one.bucket
+        while self._cache_bytes > self._cache_bytes_max and self._cache:
+            _, dropped = self._cache.popitem(last=False)
+            self._cache_bytes -= dropped.size_bytes
+
+    def _bucket(self, view: ReadView, key: bytes) -> _Bucket | None:
+        bucket = self._cache.get(key)
+        if bucket is not None:
+            return bucket
+        payload = view.row(Database.BUCKETS, key)
+        if payload is None:
+            if view.directory(key) is not None:
+                raise corrupt(Database.BUCKETS, key, "a bucket has members but no row")
+            return None
+        directory = view.directory(key)
+        if directory is None:
+            raise corrupt(Database.UNITS, key, "the directory of a bucket with members is missing")
+        return _Bucket(BucketRow.unpack(key, payload), directory, None)
+
+    def _first(self, plan: CommitPlan, level: Level, position: int, row: BucketRow) -> Staged:
+        """The first fragment of a bucket: nothing to load, nothing to subtract."""
+        key = bucket_key(level.granularity, int(level.starts_s[position]))
+        edit = UnitEdit(plan, Database.of(level.granularity), key, Directory())
+        members: BitMap | None = None
+        if row.unique_count <= _ALWAYS_ARRAY_ENTRIES:
+            start = int(level.bounds[position])
+            payload = members_payload(MEMBERS_ARRAY, level.members[start : start + row.unique_count].tobytes())
+        else:
+            members = level.bitmap(position)
+            payload = encode_members(members)
+        edit.append(row.unique_count, payload)
+        own = None if members is None or level.granularity is Granularity.MINUTE else members.copy()
+        return Staged(key, _Bucket(row, edit.write(), own), None)
+
+    def _further(self, plan: CommitPlan, level: Level, position: int, gained: BucketRow, bucket: _Bucket) -> Staged:
+        """More visits in a bucket that has a row: subtract what it holds, append the rest, merge if it is time."""
+        start_s, granularity = int(level.starts_s[position]), level.granularity
+        key = bucket_key(granularity, start_s)
+        members = bucket.members
+        if members is None:
+            members = load_members(plan.view, granularity, start_s)
+        new = level.bitmap(position) - members
+        directory = bucket.directory
+        if new:
+            database = Database.of(granularity)
+            edit = UnitEdit(plan, database, key, directory)
+            edit.append(len(new), encode_members(new))
+            chosen = to_merge(edit.fragments)
+            if chosen:
+                if len(chosen) == len(edit.fragments):
+                    merged = members | new
+                else:
+                    merged = BitMap.union(*[_of_edit(database, edit, entry) for entry in chosen])
+                edit.remove(chosen)
+                edit.append(len(merged), encode_members(merged))
+            directory = edit.write()
+        row = BucketRow(
+            bucket.row.unique_count + len(new),
+            bucket.row.visits + gained.visits,
+            bucket.row.revision + 1,
+            bucket.row.finer_rows + gained.finer_rows,
+        )
+        return Staged(key, _Bucket(row, directory, members), new)
+
+
+def _of_edit(database: Database, edit: UnitEdit, entry: FragmentEntry) -> BitMap:
+    """A fragment of the unit being edited, committed or not."""
+    return decode_members(database, fragment_key(edit.key, entry.id), entry, edit.payload(entry))

@@ -1,0 +1,234 @@
+"""The whole-store check: every invariant of the format, over one read view.
+
+Directories complete and nothing beside them, checksums right, fragments sorted and disjoint, counts equal to
+cardinalities, row counts right, a coarse bucket the union of its finer ones, every ordinal in the dictionary.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from pyroaring import BitMap
+
+from uniqdb.answers import StoreFacts
+from uniqdb.bucket_members import load_fragment
+from uniqdb.engine import Engine
+from uniqdb.errors import StoreCorrupt
+from uniqdb.format import (
+    UNIT_YOUNG,
+    YOUNG_KEY,
+    BucketRow,
+    Database,
+    Directory,
+    MembersState,
+    bucket_key,
+    fragment_key,
+    parse_bucket_key,
+    partition_key,
+    place,
+)
+from uniqdb.granularity import Granularity
+from uniqdb.limits import UNIT_FRAGMENTS_MAX
+from uniqdb.meta import SourceRow, decode_row, read_state
+from uniqdb.quarantine import read_quarantine
+from uniqdb.store import ReadView
+from uniqdb.uid_dictionary import HASH_MAX, columns_of, directory_of
+from uniqdb.uid_fragment import UidColumns
+
+_PROBLEMS_MAX = 1_000
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """What was looked at and what was wrong. ``problems`` is empty for a sound store (at most 1,000 are listed)."""
+
+    problems: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def check(engine: Engine, on_progress: Callable[[str, int], None] | None = None) -> CheckReport:
+    """Check the newest commit. ``on_progress`` gets what is being counted and how many so far.
+
+    Cost: reads every row once and every set about twice. Readers and the writer go on meanwhile.
+    """
+    with engine.pin() as view:
+        walk = _Walk(view, engine.facts, on_progress or _ignore)
+        for part in (walk.dictionary, walk.buckets, walk.unions, walk.totals, walk.others):
+            try:
+                part()
+            except StoreCorrupt as error:
+                walk.problem(error.message)
+        return walk.report
+
+
+def _ignore(what: str, count: int) -> None:
+    """Nobody wants to know how far the check is."""
+
+
+class _Walk:
+    def __init__(self, view: ReadView, facts: StoreFacts, on_progress: Callable[[str, int], None]) -> None:
+        self.view, self.facts, self._on_progress = view, facts, on_progress
+        self.report = CheckReport()
+        self._rows: dict[Granularity, dict[int, BucketRow]] = {kind: {} for kind in Granularity}
+
+    def problem(self, text: str) -> None:
+        if len(self.report.problems) < _PROBLEMS_MAX:
+            self.report.problems.append(text)
+
+    def expect(self, holds: bool, text: str) -> None:
+        if not holds:
+            self.problem(text)
+
+    def count(self, what: str, more: int = 1) -> None:
+        counts = self.report.counts
+        counts[what] = counts.get(what, 0) + more
+        self._on_progress(what, counts[what])
+
+    # ------------------------------------------------------------ the dictionary
+    def dictionary(self) -> None:
+        """Every unit's fragments, and that the ordinals are 0, 1, 2, ... each once."""
+        dictionary = self.facts.dictionary
+        layout = dictionary.layout(self.view)
+        units = [(YOUNG_KEY, 0, HASH_MAX)]
+        units += [
+            (partition_key(first), first, last)
+            for first, last in zip(layout.first_hashes.tolist(), layout.last_hashes, strict=True)
+        ]
+        listed: set[bytes] = set()
+        for key, first, last in units:
+            directory = directory_of(self.view, key)
+            self._directory_size(key, directory)
+            for fragment in directory.fragments:
+                listed.add(fragment_key(key, fragment.id))
+                self._columns(key, columns_of(self.view, key, fragment), first, last)
+                self.count("fragments")
+        self._no_others(Database.UIDS, listed)
+        next_ordinal = dictionary.row(self.view).next_ordinal
+        seen = np.zeros(next_ordinal, np.int64)
+        for _, columns in dictionary.scan(self.view):
+            inside = columns.ordinals < next_ordinal
+            self.expect(bool(inside.all()), "the dictionary holds an ordinal that was never given out")
+            np.add.at(seen, columns.ordinals[inside], 1)
+            self.count("uids", len(columns))
+        self.expect(bool((seen == 1).all()), f"{int((seen != 1).sum())} ordinals are not in the dictionary just once")
+
+    def _columns(self, key: bytes, columns: UidColumns, first: int, last: int) -> None:
+        where = place(Database.UNITS, key)
+        hashes = columns.hashes
+        self.expect(bool((hashes[1:] >= hashes[:-1]).all()), f"{where}: hashes are not sorted")
+        self.expect(int(hashes[0]) >= first and int(hashes[-1]) <= last, f"{where}: a hash of another partition")
+        ends = columns.offsets.astype(np.int64) + columns.lengths
+        self.expect(int(ends.max(initial=0)) <= len(columns.blob), f"{where}: an offset points outside the blob")
+        uids = columns.uids(np.arange(len(columns)))
+        same = bool((self.facts.dictionary.hashes_of(uids) == hashes).all())
+        self.expect(same, f"{where}: a uid's bytes do not have the hash that stands beside it")
+
+    def _directory_size(self, key: bytes, directory: Directory) -> None:
+        self.expect(
+            len(directory.fragments) <= UNIT_FRAGMENTS_MAX,
+            f"{place(Database.UNITS, key)}: {len(directory.fragments)} fragments",
+        )
+
+    def _no_others(self, database: Database, listed: set[bytes]) -> None:
+        stored = {key for key, _ in self.view.raw_rows(database)}
+        for key in sorted(stored - listed):
+            self.problem(f"{place(database, key)}: a fragment that no directory lists")
+        for key in sorted(listed - stored):
+            self.problem(f"{place(database, key)}: a fragment that its directory lists is missing")
+
+    # ------------------------------------------------------------ buckets
+    def buckets(self) -> None:
+        """Every bucket row with its directory and fragments, and no directory or fragment without a row."""
+        listed: dict[Granularity, set[bytes]] = {kind: set() for kind in Granularity}
+        keys: set[bytes] = set()
+        for key, payload in self.view.rows(Database.BUCKETS, b"", b"\xff"):
+            granularity, start_s = parse_bucket_key(key)
+            row = BucketRow.unpack(key, payload)
+            self._rows[granularity][start_s] = row
+            self.count("buckets")
+            where = place(Database.BUCKETS, key)
+            bucket = self.facts.zone.bucket_at(granularity, start_s)
+            self.expect(bucket.start_s == start_s, f"{where}: no {granularity.word} begins there")
+            self.expect(
+                row.visits >= row.unique_count > 0, f"{where}: {row.unique_count} visitors by {row.visits} visits"
+            )
+            if row.members is MembersState.KEPT:
+                keys.add(key)
+                listed[granularity] |= self._members(key, granularity, row)
+        for key, _ in self.view.raw_rows(Database.UNITS):
+            if key[0] < UNIT_YOUNG and key not in keys:
+                self.problem(f"{place(Database.UNITS, key)}: a directory without its bucket row")
+        for granularity, fragments in listed.items():
+            self._no_others(Database.of(granularity), fragments)
+
+    def _members(self, key: bytes, granularity: Granularity, row: BucketRow) -> set[bytes]:
+        where = place(Database.BUCKETS, key)
+        directory = self.view.directory(key)
+        if directory is None:
+            self.problem(f"{where}: members without a directory")
+            return set()
+        self._directory_size(key, directory)
+        parts = [load_fragment(self.view, Database.of(granularity), key, entry) for entry in directory.fragments]
+        union = BitMap.union(BitMap(), *parts)
+        total = sum(len(part) for part in parts)
+        self.expect(len(union) == total, f"{where}: fragments overlap")
+        self.expect(len(union) == row.unique_count, f"{where}: count {row.unique_count}, members {len(union)}")
+        next_ordinal = self.facts.dictionary.row(self.view).next_ordinal
+        self.expect(not union or union.max() < next_ordinal, f"{where}: an ordinal that the dictionary does not have")
+        self.count("fragments", len(parts))
+        self.count("members", total)
+        return {fragment_key(key, entry.id) for entry in directory.fragments}
+
+    def unions(self) -> None:
+        """Every coarse bucket is the union of its finer ones, with the sum of their visits and their number of rows."""
+        for granularity in Granularity:
+            finer = granularity.finer
+            if finer is None:
+                continue
+            children = self._children(granularity, finer)
+            for start_s, row in self._rows[granularity].items():
+                where = place(Database.BUCKETS, bucket_key(granularity, start_s))
+                starts = children.pop(start_s, [])
+                self.expect(len(starts) == row.finer_rows, f"{where}: {row.finer_rows} {finer.word} rows expected")
+                rows = [self._rows[finer][at] for at in starts]
+                if all(one.members is MembersState.KEPT for one in [row, *rows]):
+                    self.expect(sum(one.visits for one in rows) == row.visits, f"{where}: visits do not add up")
+                    union = BitMap.union(BitMap(), *(part for at in starts for part in self._sets(finer, at)))
+                    own = BitMap.union(BitMap(), *self._sets(granularity, start_s))
+                    self.expect(union == own, f"{where}: not the union of its {finer.word} buckets")
+                self.count("unions")
+            for start_s in children:
+                self.problem(f"{place(Database.BUCKETS, bucket_key(granularity, start_s))}: the row is missing")
+
+    def _children(self, granularity: Granularity, finer: Granularity) -> dict[int, list[int]]:
+        starts = np.array(sorted(self._rows[finer]), np.int64)
+        children: dict[int, list[int]] = {}
+        if len(starts):
+            parents = self.facts.zone.starts_of(granularity, starts).tolist()
+            for parent, start_s in zip(parents, starts.tolist(), strict=True):
+                children.setdefault(parent, []).append(start_s)
+        return children
+
+    def _sets(self, granularity: Granularity, start_s: int) -> Iterator[BitMap]:
+        key = bucket_key(granularity, start_s)
+        directory = self.view.directory(key)
+        for entry in directory.fragments if directory is not None else ():
+            yield load_fragment(self.view, Database.of(granularity), key, entry)
+
+    # ------------------------------------------------------------ the rest
+    def totals(self) -> None:
+        """The totals in ``meta/state`` are those of the rows."""
+        state = read_state(self.view)
+        years, weeks = self._rows[Granularity.YEAR], self._rows[Granularity.WEEK]
+        self.expect(state.years == len(years), f"{state.years} year rows expected, {len(years)} are there")
+        self.expect(state.weeks == len(weeks), f"{state.weeks} week rows expected, {len(weeks)} are there")
+        visits = sum(row.visits for row in years.values())
+        self.expect(visits == state.visits, f"{state.visits} visits accepted, {visits} in the years")
+
+    def others(self) -> None:
+        """Sources and quarantine decode."""
+        for key, payload in self.view.rows(Database.SOURCES, b"", b"\xff" * 64):
+            decode_row(Database.SOURCES, key, payload, SourceRow)
+            self.count("sources")
+        for _ in read_quarantine(self.view):
+            self.count("quarantined")

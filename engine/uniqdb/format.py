@@ -1,0 +1,343 @@
+"""The bytes on disk: checksummed rows, fragments in checksummed blocks, directories, bucket rows, keys.
+
+``docs/format.md`` tells this in prose with byte diagrams; a golden store in the tests proves both.
+Every struct here is persisted: a change is a new ``FORMAT_VERSION``. All integers are little-endian, except in keys,
+where they are big-endian so that LMDB's byte order is the numeric order.
+
+Checksums are xxh3-64, seeded with the xxh3-64 of the row's key (itself seeded with the database's number), so that a
+row that turns up under another key or in another database does not verify.
+"""
+
+import sys
+from dataclasses import dataclass
+from enum import IntEnum
+from struct import Struct
+from typing import NamedTuple, TypeAlias
+
+from xxhash import xxh3_64_intdigest
+
+from uniqdb.errors import StoreCorrupt
+from uniqdb.granularity import Granularity
+from uniqdb.limits import CHECKSUM_BLOCK_BYTES
+
+assert sys.byteorder == "little", "columns are read in place, as little-endian"
+
+FORMAT_VERSION = 1
+"""Persisted in MANIFEST and in ``meta``. A reader accepts exactly the versions it lists."""
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+class Database(IntEnum):
+    """The named databases. The number seeds the checksums of its rows (persisted)."""
+
+    META = 1
+    UIDS = 2
+    UNITS = 3
+    BUCKETS = 4
+    SOURCES = 5
+    QUARANTINE = 6
+    MINUTE = 11
+    HOUR = 12
+    DAY = 13
+    WEEK = 14
+    MONTH = 15
+    YEAR = 16
+
+    @property
+    def file_name(self) -> bytes:
+        """The name of the LMDB database, for example ``b"minute"``."""
+        return self.name.lower().encode()
+
+    @classmethod
+    def of(cls, granularity: Granularity) -> "Database":
+        """The database that holds the members of this granularity's buckets."""
+        return cls(10 + granularity)
+
+
+class Status(IntEnum):
+    """How settled a count is (persisted)."""
+
+    PROVISIONAL = 0
+    FINAL = 1
+    AMENDED = 2
+
+    @property
+    def word(self) -> str:
+        """The name in records: provisional, final or amended."""
+        return self.name.lower()
+
+
+class MembersState(IntEnum):
+    """Whether a bucket's members are still there (persisted)."""
+
+    KEPT = 0
+    SWEPT = 1
+
+
+# ---------------------------------------------------------------- checksums
+_CHECKSUM = Struct("<Q")
+_FRAGMENT_HEAD = Struct("<QII")  # checksum, payload_bytes, block_count
+_U64 = 0xFFFF_FFFF_FFFF_FFFF
+
+
+def key_seed(database: Database, key: bytes) -> int:
+    """The checksum seed of the row ``key`` in ``database``."""
+    return xxh3_64_intdigest(key, database)
+
+
+def place(database: Database, key: bytes) -> str:
+    """Where a damaged row is, in words for an error message."""
+    return f"{database.name.lower()}/{key.hex()}"
+
+
+def corrupt(database: Database, key: bytes, what: str) -> StoreCorrupt:
+    """The one error for damaged data: names the database and the key."""
+    return StoreCorrupt(
+        f"damaged data in {place(database, key)}: {what}",
+        hint="run `uniqdb check`; restore a backup or ingest the input into a new store",
+    )
+
+
+def seal_row(database: Database, key: bytes, payload: bytes) -> bytes:
+    """A small row: checksum (8 bytes), then the payload."""
+    return _CHECKSUM.pack(xxh3_64_intdigest(payload, key_seed(database, key))) + payload
+
+
+def open_row(database: Database, key: bytes, value: Buffer) -> bytes:
+    """The payload of a small row, copied. Raises StoreCorrupt if the checksum does not hold."""
+    raw = bytes(value)
+    payload = raw[8:]
+    if len(raw) < 8 or _CHECKSUM.unpack_from(raw)[0] != xxh3_64_intdigest(payload, key_seed(database, key)):
+        raise corrupt(database, key, "the checksum of the row does not hold")
+    return payload
+
+
+def seal_fragment(database: Database, key: bytes, payload: bytes) -> bytes:
+    """A fragment: head (16 bytes), one checksum per 64 KiB block if there is more than one block, the payload.
+
+    The head's checksum covers the rest of the head and the block table, or, for a single block, the payload too.
+    """
+    seed = key_seed(database, key)
+    size_bytes = len(payload)
+    if size_bytes <= CHECKSUM_BLOCK_BYTES:
+        rest = _FRAGMENT_HEAD.pack(0, size_bytes, 0)[8:]
+        return _CHECKSUM.pack(xxh3_64_intdigest(rest + payload, seed)) + rest + payload
+    view = memoryview(payload)
+    sums = [
+        xxh3_64_intdigest(view[at : at + CHECKSUM_BLOCK_BYTES], (seed + number + 1) & _U64)
+        for number, at in enumerate(range(0, size_bytes, CHECKSUM_BLOCK_BYTES))
+    ]
+    rest = _FRAGMENT_HEAD.pack(0, size_bytes, len(sums))[8:] + Struct(f"<{len(sums)}Q").pack(*sums)
+    return b"".join((_CHECKSUM.pack(xxh3_64_intdigest(rest, seed)), rest, payload))
+
+
+class FragmentView:
+    """A fragment's payload in LMDB's memory, verified block by block when first asked for.
+
+    Valid only inside the read transaction that produced ``value``. ``verified`` outlives it: one byte per block,
+    kept by the caller per (unit, fragment id), so that a block is hashed once per process and not once per use.
+    """
+
+    __slots__ = ("_database", "_key", "_payload_at", "_seed", "_sums", "_value", "payload_bytes", "verified")
+
+    def __init__(self, database: Database, key: bytes, value: memoryview, verified: bytearray | None) -> None:
+        self._database, self._key, self._value = database, key, value
+        if len(value) < _FRAGMENT_HEAD.size:
+            raise corrupt(database, key, "the fragment is shorter than its head")
+        checksum, self.payload_bytes, block_count = _FRAGMENT_HEAD.unpack_from(value)
+        self._payload_at = _FRAGMENT_HEAD.size + 8 * block_count
+        if len(value) != self._payload_at + self.payload_bytes:
+            raise corrupt(database, key, "the fragment's length is not what its head says")
+        self._seed = key_seed(database, key)
+        self._sums: tuple[int, ...] = ()
+        if verified is not None:
+            self.verified = verified
+        else:
+            self.verified = bytearray(max(block_count, 1))
+            covered = value[8 : self._payload_at] if block_count else value[8:]
+            if checksum != xxh3_64_intdigest(covered, self._seed):
+                raise corrupt(database, key, "the checksum of the fragment does not hold")
+            if block_count == 0:
+                self.verified[0] = 1
+        if block_count:
+            self._sums = Struct(f"<{block_count}Q").unpack_from(value, _FRAGMENT_HEAD.size)
+
+    def part(self, start: int, end: int) -> memoryview:
+        """Payload bytes ``[start, end)``, with every block they touch verified."""
+        if not 0 <= start <= end <= self.payload_bytes:
+            raise corrupt(self._database, self._key, "an offset points outside the fragment")
+        if end > start:
+            first, last = start // CHECKSUM_BLOCK_BYTES, (end - 1) // CHECKSUM_BLOCK_BYTES
+            if self.verified.find(0, first, last + 1) >= 0:
+                self._verify(first, last)
+        return self._value[self._payload_at + start : self._payload_at + end]
+
+    def whole(self) -> memoryview:
+        """The whole payload, verified."""
+        return self.part(0, self.payload_bytes)
+
+    def _verify(self, first: int, last: int) -> None:
+        payload = self._value[self._payload_at :]
+        for block in range(first, last + 1):
+            if self.verified[block]:
+                continue
+            at = block * CHECKSUM_BLOCK_BYTES
+            digest = xxh3_64_intdigest(payload[at : at + CHECKSUM_BLOCK_BYTES], (self._seed + block + 1) & _U64)
+            if digest != self._sums[block]:
+                raise corrupt(self._database, self._key, f"the checksum of block {block} does not hold")
+            self.verified[block] = 1
+
+
+# ---------------------------------------------------------------- keys
+_UNIT_KEY = Struct(">Bq")
+_FRAGMENT_ID = Struct(">QH")
+_PARTITION_KEY = Struct(">BQ")
+
+UNIT_YOUNG = 0x10
+UNIT_PARTITION = 0x11
+
+
+def bucket_key(granularity: Granularity, start_s: int) -> bytes:
+    """Key in ``buckets`` and ``units``: granularity (1 byte), start (8 bytes; starts are never negative)."""
+    return _UNIT_KEY.pack(granularity, start_s)
+
+
+def parse_bucket_key(key: Buffer) -> tuple[Granularity, int]:
+    """The inverse of `bucket_key`."""
+    code, start_s = _UNIT_KEY.unpack(bytes(key))
+    return Granularity(code), start_s
+
+
+def partition_key(first_hash: int) -> bytes:
+    """Key in ``units`` of the dictionary partition whose hashes begin at ``first_hash``."""
+    return _PARTITION_KEY.pack(UNIT_PARTITION, first_hash)
+
+
+YOUNG_KEY = _PARTITION_KEY.pack(UNIT_YOUNG, 0)
+"""Key in ``units`` of the young unit of the dictionary."""
+
+
+class FragmentId(NamedTuple):
+    """The commit that wrote the fragment and its place among those that this commit wrote for the unit."""
+
+    commit_number: int
+    sequence: int
+
+
+def fragment_key(unit_key: bytes, fragment: FragmentId) -> bytes:
+    """Key of a fragment: the unit's key without its kind for buckets, whole for the dictionary, then the id."""
+    kept = unit_key if unit_key[0] >= UNIT_YOUNG else unit_key[1:]
+    return kept + _FRAGMENT_ID.pack(*fragment)
+
+
+# ---------------------------------------------------------------- directories
+class FragmentEntry(NamedTuple):
+    """One line of a unit's directory."""
+
+    id: FragmentId
+    entries: int
+    payload_bytes: int
+
+
+_DIRECTORY_HEAD = Struct("<QHH")  # note, fragment count, reserved
+_DIRECTORY_ENTRY = Struct("<QHHII")  # commit number, index, reserved, entries, payload_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A unit: its fragments, oldest first. ``note`` is the partition's last hash (inclusive), else 0."""
+
+    fragments: tuple[FragmentEntry, ...] = ()
+    note: int = 0
+
+    @property
+    def entries(self) -> int:
+        """Entries of all fragments."""
+        return sum(fragment.entries for fragment in self.fragments)
+
+    @property
+    def payload_bytes(self) -> int:
+        """Payload bytes of all fragments."""
+        return sum(fragment.payload_bytes for fragment in self.fragments)
+
+    def pack(self) -> bytes:
+        """The row's payload."""
+        head = _DIRECTORY_HEAD.pack(self.note, len(self.fragments), 0)
+        return head + b"".join(
+            [_DIRECTORY_ENTRY.pack(f.id[0], f.id[1], 0, f.entries, f.payload_bytes) for f in self.fragments]
+        )
+
+    @classmethod
+    def unpack(cls, key: bytes, payload: bytes) -> "Directory":
+        """The inverse of `pack`."""
+        note, count, _ = _DIRECTORY_HEAD.unpack_from(payload)
+        if len(payload) != _DIRECTORY_HEAD.size + count * _DIRECTORY_ENTRY.size:
+            raise corrupt(Database.UNITS, key, "the directory's length is not what its head says")
+        rows = _DIRECTORY_ENTRY.iter_unpack(payload[_DIRECTORY_HEAD.size :])
+        return cls(tuple(FragmentEntry(FragmentId(c, i), n, size) for c, i, _, n, size in rows), note)
+
+
+# ---------------------------------------------------------------- bucket rows
+_BUCKET_ROW = Struct("<QQIIBBH")  # count, visits, revision, finer_rows, status, members, reserved
+
+
+class BucketRow(NamedTuple):
+    """One row of ``buckets``: what is published about a bucket and what proves that no finer row is missing."""
+
+    unique_count: int
+    visits: int
+    revision: int
+    finer_rows: int
+    status: Status = Status.PROVISIONAL
+    members: MembersState = MembersState.KEPT
+
+    def pack(self) -> bytes:
+        """The row's payload."""
+        return _BUCKET_ROW.pack(
+            self.unique_count, self.visits, self.revision, self.finer_rows, self.status, self.members, 0
+        )
+
+    @classmethod
+    def unpack(cls, key: bytes, payload: bytes) -> "BucketRow":
+        """The inverse of `pack`."""
+        if len(payload) != _BUCKET_ROW.size:
+            raise corrupt(Database.BUCKETS, key, "the row's length is wrong")
+        count, visits, revision, finer_rows, status, members, _ = _BUCKET_ROW.unpack(payload)
+        return cls(count, visits, revision, finer_rows, Status(status), MembersState(members))
+
+
+# ---------------------------------------------------------------- dictionary row
+_DICTIONARY_ROW = Struct("<QQQQ")  # next_ordinal, layout, drain_through, drain_cursor
+
+
+class DictionaryRow(NamedTuple):
+    """The row ``meta/dictionary``.
+
+    ``layout`` rises with every split. While the young unit drains, its fragments of commits up to ``drain_through``
+    (0: none) have already given their entries with hashes below ``drain_cursor`` to the partitions.
+    """
+
+    next_ordinal: int = 0
+    layout: int = 0
+    drain_through: int = 0
+    drain_cursor: int = 0
+
+    def pack(self) -> bytes:
+        """The row's payload."""
+        return _DICTIONARY_ROW.pack(*self)
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> "DictionaryRow":
+        """The inverse of `pack`."""
+        return cls(*_DICTIONARY_ROW.unpack(payload))
+
+
+# ---------------------------------------------------------------- members
+MEMBERS_ARRAY = 1
+MEMBERS_ROARING = 2
+
+
+def members_payload(kind: int, data: bytes) -> bytes:
+    """A members fragment: kind (1 byte), three zero bytes, then a sorted u32 array or a portable Roaring set."""
+    return bytes((kind, 0, 0, 0)) + data

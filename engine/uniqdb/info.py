@@ -1,0 +1,63 @@
+"""Facts about a store, for `uniqdb info` and monitoring."""
+
+import msgspec
+
+from uniqdb.answers import StoreFacts
+from uniqdb.format import FORMAT_VERSION, Database
+from uniqdb.granularity import Granularity
+from uniqdb.meta import SourceRow, decode_row, read_state
+from uniqdb.store import Store
+
+
+class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store holds. Event times are Unix seconds; sizes are bytes of LMDB's data file."""
+
+    path: str
+    store_uuid: str
+    format_version: int
+    generation: int
+    timezone: str
+    epoch: int
+    commits: int
+    visits: int
+    uids: int
+    event_time_s_min: int | None
+    event_time_s_max: int | None
+    buckets: dict[str, int]
+    file_bytes: int
+    live_bytes: int
+    quarantined: dict[str, int]
+    sources: list[SourceRow]
+
+
+def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
+    """Read the facts. Cost: a scan of the sources, the rest are counters."""
+    view = store.view()
+    state = read_state(view)
+    file_bytes, live_bytes = store.sizes()
+    buckets = {}
+    for granularity in Granularity:
+        first, end = bytes((granularity,)), bytes((granularity + 1,))
+        buckets[granularity.word] = sum(1 for _ in view.raw_rows(Database.BUCKETS, first, end))
+    sources = [
+        decode_row(Database.SOURCES, key, payload, SourceRow)
+        for key, payload in view.rows(Database.SOURCES, b"", b"\xff" * 64)
+    ]
+    return StoreInfo(
+        path=str(store.path),
+        store_uuid=store_uuid,
+        format_version=FORMAT_VERSION,
+        generation=store.manifest.generation,
+        timezone=facts.zone.name,
+        epoch=facts.epoch,
+        commits=state.commit_number,
+        visits=state.visits,
+        uids=facts.dictionary.row(view).next_ordinal,
+        event_time_s_min=state.event_time_s_min,
+        event_time_s_max=state.event_time_s_max,
+        buckets=buckets,
+        file_bytes=file_bytes,
+        live_bytes=live_bytes,
+        quarantined=state.quarantined,
+        sources=sources,
+    )

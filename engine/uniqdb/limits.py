@@ -1,0 +1,77 @@
+"""Every bound of the engine in one place, with the relations between them asserted at import.
+
+A number that changes results or the bytes on disk says so. The others change speed or memory only.
+"""
+
+# --- visits (change results) ---
+EVENT_TIME_S_MIN = 946_684_800
+"""2000-01-01T00:00:00Z, inclusive. Earlier event times are implausible. Since then all offsets are whole minutes."""
+EVENT_TIME_S_MAX = 253_370_764_800
+"""9999-01-01T00:00:00Z, exclusive: the calendar of Python's ``datetime`` ends with that year."""
+UID_BYTES_MIN = 1
+UID_BYTES_MAX = 1_024
+LINE_BYTES_MAX = 64 * 1024
+"""A record longer than this is refused before it is decoded."""
+RECORD_DEPTH_MAX = 64
+"""Documented nesting depth; the decoder's own recursion limit is the last line of defence."""
+QUARANTINE_RECORD_BYTES_MAX = 1_024
+"""Bytes of a refused record that are kept beside its hash."""
+ORDINAL_MAX = 2**32 - 1
+"""Ordinals are u32 and never reused in a live store."""
+
+# --- sources ---
+HEAD_BYTES = 64 * 1024
+"""So much of a file's beginning is hashed to know it again (changes what counts as the same file)."""
+READ_BLOCK_BYTES = 4 * 1024 * 1024
+NO_VISIT_RECORDS = 1_000
+"""A source whose first records, this many, hold no visit is refused: its fields are named otherwise."""
+
+# --- commits ---
+COMMIT_VISITS = 50_000
+COMMIT_INTERVAL_S = 1.0
+COMMIT_VISITS_MAX = 1_000_000
+
+# --- the map and readers ---
+MAP_BYTES_INITIAL = 64 * 1024**3
+"""Address space, not memory or disk: a map that seldom grows seldom ends the snapshots that are open in the process."""
+MAP_BYTES_MIN = 1024 * 1024
+MAP_USED_FRACTION_MAX = 0.8
+"""The writer grows the map between transactions once more than this part of it is used."""
+MAP_GROWTH_BYTES_MAX = 256 * 1024**3
+"""The map doubles, but grows by at most this much at once."""
+READERS_MAX = 512
+READ_TXN_AGE_S_MAX = 5.0
+"""A read transaction that the handle holds for itself is renewed at least this often, so that pages can be reused."""
+
+VERIFIED_FRAGMENTS_MAX = 65_536
+"""Fragments whose verified blocks a process remembers; a forgotten one is verified again."""
+
+# --- rows and fragments (persisted: a change is a new format version) ---
+CHECKSUM_BLOCK_BYTES = 64 * 1024
+FRAGMENT_FAN_IN = 4
+"""So many fragments of one size class are merged into one of the next; a class spans a factor of the same size."""
+UNIT_FRAGMENTS_MAX = 64
+"""check() calls a unit with more fragments than this damaged."""
+
+# --- the uid dictionary ---
+PARTITION_ENTRIES_MAX = 128 * 1024
+PARTITION_BYTES_MAX = 4 * 1024 * 1024
+YOUNG_BYTES_MAX = 16 * 1024 * 1024
+"""When the fragments of the young unit hold this much, they begin to drain into the partitions."""
+YOUNG_MERGE_BYTES_MAX = 1024 * 1024
+"""Only young fragments below this are merged with each other: larger ones drain soon enough."""
+PARTITION_FRAGMENTS_URGENT = 40
+"""A partition with more fragments is merged whatever the budget says."""
+MAINTENANCE_BYTES_PER_NEW_BYTE = 12
+"""How much a commit may drain, merge and split for each byte of new dictionary entries."""
+
+# --- caches (memory) ---
+UID_CACHE_ENTRIES = 1_000_000
+"""About 100 bytes each (measured for a Python dict of short strings)."""
+MEMBERS_CACHE_BYTES = 256 * 1024 * 1024
+
+assert EVENT_TIME_S_MIN % 86_400 == EVENT_TIME_S_MAX % 86_400 == 0
+assert EVENT_TIME_S_MAX // 60 < 2**32, "a minute number and an ordinal share 64 bits"
+assert PARTITION_ENTRIES_MAX * UID_BYTES_MIN < PARTITION_BYTES_MAX
+assert YOUNG_BYTES_MAX >= PARTITION_BYTES_MAX
+assert COMMIT_VISITS <= COMMIT_VISITS_MAX

@@ -1,0 +1,97 @@
+"""The rows of ``meta`` that say what the store is and how far it got, and the sources' rows (MessagePack maps)."""
+
+from typing import TypeVar
+
+import msgspec
+
+from uniqdb.change_set import ChangeSet
+from uniqdb.errors import StoreCorrupt
+from uniqdb.format import FORMAT_VERSION, Database, corrupt
+from uniqdb.store import ReadView
+
+STORE_KEY = b"store"
+STATE_KEY = b"state"
+
+
+class StoreRow(msgspec.Struct, frozen=True):
+    """``meta/store``: fixed at creation. ``epoch`` rises when the store is restored or rebuilt."""
+
+    store_uuid: str
+    zone_name: str
+    zone_tzif: bytes
+    hash_seed: int
+    epoch: int = 1
+    format_version: int = FORMAT_VERSION
+
+
+class StateRow(msgspec.Struct, frozen=True):
+    """``meta/state``: rewritten by every commit. ``weeks`` and ``years`` are the numbers of those bucket rows."""
+
+    commit_number: int = 0
+    visits: int = 0
+    weeks: int = 0
+    years: int = 0
+    event_time_s_min: int | None = None
+    event_time_s_max: int | None = None
+    quarantined: dict[str, int] = {}
+    quarantine_next_id: int = 0
+
+
+class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of ``sources``: how far a file was read. Positions are bytes of the decompressed stream."""
+
+    kind: str = "file"
+    name: str
+    ts_field: str
+    uid_field: str
+    ts_unit: str
+    position_bytes: int = 0
+    lines: int = 0
+    visits: int = 0
+    refused: int = 0
+    finished: bool = False
+    path: str = ""
+    device: int = 0
+    inode: int = 0
+    head_bytes: int = 0
+    head_hash: str = ""
+
+
+_Row = TypeVar("_Row", StoreRow, StateRow, SourceRow)
+
+
+def read_row(view: ReadView, database: Database, key: bytes, kind: type[_Row]) -> _Row | None:
+    """A MessagePack row, or None. Raises StoreCorrupt if it does not decode."""
+    payload = view.row(database, key)
+    return None if payload is None else decode_row(database, key, payload, kind)
+
+
+def decode_row(database: Database, key: bytes, payload: bytes, kind: type[_Row]) -> _Row:
+    """The inverse of `write_row`."""
+    try:
+        return msgspec.msgpack.decode(payload, type=kind)
+    except (ValueError, RecursionError) as error:
+        raise corrupt(database, key, str(error)) from None
+
+
+def write_row(changes: ChangeSet, database: Database, key: bytes, row: StoreRow | StateRow | SourceRow) -> None:
+    """Add the row to the change set."""
+    changes.put_row(database, key, msgspec.msgpack.encode(row))
+
+
+def read_state(view: ReadView) -> StateRow:
+    """``meta/state``. Raises StoreCorrupt if it is missing."""
+    row = read_row(view, Database.META, STATE_KEY, StateRow)
+    if row is None:
+        raise corrupt(Database.META, STATE_KEY, "the row is missing")
+    return row
+
+
+def read_store_row(view: ReadView, store_uuid: str) -> StoreRow:
+    """``meta/store``, checked against MANIFEST."""
+    row = read_row(view, Database.META, STORE_KEY, StoreRow)
+    if row is None or row.store_uuid != store_uuid:
+        raise StoreCorrupt(
+            "the data file does not belong to this MANIFEST", hint="restore the store's directory from a backup"
+        )
+    return row

@@ -1,0 +1,39 @@
+"""Settings as small immutable values, those that change results apart from those that change speed."""
+
+from dataclasses import dataclass
+
+from uniqdb.limits import (
+    COMMIT_INTERVAL_S,
+    COMMIT_VISITS,
+    MAP_BYTES_INITIAL,
+    MEMBERS_CACHE_BYTES,
+    UID_CACHE_ENTRIES,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSizes:
+    """Bounds of what a process keeps in memory. They change speed only."""
+
+    uid_entries: int = UID_CACHE_ENTRIES
+    """Recently seen uids of a writer: about 100 bytes each."""
+    members_bytes: int = MEMBERS_CACHE_BYTES
+    """Sets of recently touched buckets, estimated; a writer and its readers have one such cache each."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRule:
+    """When a handle commits by itself: at whichever comes first. Changes durability and speed, never a count."""
+
+    visits: int = COMMIT_VISITS
+    interval_s: float = COMMIT_INTERVAL_S
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOptions:
+    """How a handle behaves. None of it is stored and none of it changes an answer."""
+
+    commit: CommitRule = CommitRule()
+    caches: CacheSizes = CacheSizes()
+    map_bytes: int = MAP_BYTES_INITIAL
+    """Address space for LMDB's map at the start; it grows by itself."""

@@ -1,0 +1,243 @@
+"""Questions in the words of a caller: window and period texts, dates, instants; and snapshots."""
+
+import datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TypeAlias, TypeGuard
+
+import msgspec
+from pyroaring import BitMap
+
+from uniqdb.answers import Answers, StoreFacts, UidSet, in_chunks
+from uniqdb.calendar_zone import CalendarZone
+from uniqdb.errors import UsageError
+from uniqdb.granularity import Granularity
+from uniqdb.record import CountRecord
+from uniqdb.store import ReadView
+from uniqdb.visit import uid_text
+from uniqdb.window import TrailingWindow, parse_edge, parse_period, parse_window, trailing_interval
+
+Moment: TypeAlias = int | str | datetime.date | datetime.datetime
+"""A point in time: Unix seconds, an aware datetime, a date, or period text such as 2016-07-11."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedWindow:
+    """A trailing window at a point in time: ``[start_s, end_s)`` and the date or minute it ends with, as text."""
+
+    window: TrailingWindow
+    as_of: str
+    start_s: int
+    end_s: int
+
+
+def resolve_window(zone: CalendarZone, text: str, as_of: Moment | None, newest_s: int | None) -> ResolvedWindow:
+    """The interval of ``text`` (30d, 24h, 45m) as of a date or instant; by default as of ``newest_s``.
+
+    Days are whole local dates, the as-of date included; a date that a zone skipped counts as one of them.
+    """
+    window = parse_window(text)
+    if isinstance(as_of, str) and not as_of.lstrip("-").isdigit():
+        as_of = _date_or_instant(zone, as_of)
+    if as_of is None:
+        if newest_s is None:
+            raise UsageError("there is nothing to be as of", hint="give as_of")
+        as_of = newest_s
+    if window.unit is not Granularity.DAY:
+        instant = zone.day_end(as_of) - 60 if _is_date(as_of) else _instant(zone, as_of)
+        start_s, end_s = trailing_interval(zone, window, instant)
+        return ResolvedWindow(window, zone.isoformat(instant // 60 * 60), start_s, end_s)
+    day = as_of if _is_date(as_of) else zone.local_date(_instant(zone, as_of))
+    try:
+        first = day - datetime.timedelta(days=window.length - 1)
+    except OverflowError:
+        raise UsageError(f"{text} before {day} is before the calendar", hint="ask for fewer days") from None
+    return ResolvedWindow(window, day.isoformat(), zone.day_start(first), zone.day_end(day))
+
+
+def _is_trailing(text: str) -> bool:
+    """Period texts (2016, 2016-W28, 2016-07-11T13) never end with one of these letters."""
+    return text[-1:] in ("d", "h", "m")
+
+
+def _is_date(value: object) -> TypeGuard[datetime.date]:
+    return isinstance(value, datetime.date) and not isinstance(value, datetime.datetime)
+
+
+def _instant(zone: CalendarZone, value: Moment) -> int:
+    if isinstance(value, int):
+        return value
+    if isinstance(value, datetime.datetime):
+        if value.tzinfo is None:
+            raise UsageError("a datetime without a zone says no instant", hint="give it a tzinfo")
+        return int(value.timestamp() // 1)
+    return parse_edge(zone, value, is_end=False)
+
+
+def _date_or_instant(zone: CalendarZone, text: str) -> datetime.date | int:
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        return parse_edge(zone, text, is_end=False)
+
+
+class Reader:
+    """Answers from one read view, in the words of a caller. `Engine` has one; `Snapshot` is one with its own view."""
+
+    def __init__(self, view: ReadView, facts: StoreFacts) -> None:
+        self._facts, self._lock, self._zone = facts, facts.lock, facts.zone
+        self.answers = Answers(view, facts)
+
+    def _resolve(self, window: str, as_of: Moment | None) -> ResolvedWindow:
+        newest = self.answers.as_of_default_s() if as_of is None else None
+        return resolve_window(self._zone, window, as_of, newest)
+
+    def count(self, window: str | None = None, *, as_of: Moment | None = None) -> CountRecord:
+        """The count of a trailing window (``30d``) or of a period (``2016``, ``2016-07``, ``2016-W28``, ...).
+
+        Without an argument: of everything, from the first to the newest visit's minute. Cost: one row for a period;
+        for a window the union of the fewest buckets that cover it. Raises UsageError, NotFound, WindowNotKept.
+        """
+        with self._lock:
+            if window is None:
+                state, newest = self.answers.state, self.answers.as_of_default_s()
+                first = newest if state.event_time_s_min is None else state.event_time_s_min
+                return self.answers.count_interval(first // 60 * 60, newest // 60 * 60 + 60)
+            if not _is_trailing(window):
+                return self.answers.bucket_record(parse_period(self._zone, window))
+            found = self._resolve(window, as_of)
+            record = self.answers.count_interval(found.start_s, found.end_s, "window")
+            return msgspec.structs.replace(record, window=found.window.text, as_of=found.as_of)
+
+    def count_between(self, start: Moment, end: Moment) -> CountRecord:
+        """The count of ``[start, end)``, whole minutes. An end given as a day, week, month or year includes it."""
+        with self._lock:
+            start_s, end_s = self._edges(start, end)
+            return self.answers.count_interval(start_s, end_s)
+
+    def series(
+        self,
+        granularity: str | Granularity,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        fill: bool = False,
+    ) -> Iterator[CountRecord]:
+        """Records of the buckets that start in ``[start, end)``, ascending; ``fill`` adds those without visits.
+
+        Without ``start`` or ``end``: from the first, to the newest bucket with visits. Cost: one row per bucket, and
+        the rows above them, which prove that none is missing.
+        """
+        with self._lock:
+            kind = granularity if isinstance(granularity, Granularity) else Granularity.from_word(granularity)
+            state = self.answers.state
+            start_s = parse_edge(self._zone, start, is_end=False) if start is not None else None
+            end_s = parse_edge(self._zone, end, is_end=True) if end is not None else None
+            if state.event_time_s_min is None or state.event_time_s_max is None:
+                if start_s is None or end_s is None:
+                    return iter(())
+            else:
+                if start_s is None:
+                    start_s = self._zone.bucket_at(kind, state.event_time_s_min).start_s
+                if end_s is None:
+                    end_s = self._zone.bucket_at(kind, state.event_time_s_max).end_s
+            if start_s >= end_s:
+                return iter(())
+            return in_chunks(self._lock, self.answers.series(kind, start_s, end_s, fill=fill))
+
+    def members(self, granularity: str | Granularity, start: Moment) -> Iterator[str]:
+        """The uids of one bucket, in no order. Cost: the bucket's set and one scan of the dictionary."""
+        with self._lock:
+            kind = granularity if isinstance(granularity, Granularity) else Granularity.from_word(granularity)
+            bucket = self._zone.bucket_at(kind, parse_edge(self._zone, start, is_end=False))
+            return iter(self.answers.interval(bucket.start_s, bucket.end_s))
+
+    def window(self, window: str, *, as_of: Moment | None = None) -> UidSet:
+        """The set of visitors of a trailing window or a period, for set algebra."""
+        with self._lock:
+            return self.answers.interval(*self._span(window, as_of))
+
+    def between(self, start: Moment, end: Moment) -> UidSet:
+        """The set of visitors of ``[start, end)``, whole minutes."""
+        with self._lock:
+            return self.answers.interval(*self._edges(start, end))
+
+    def check_if_uid_exists(self, uid: str | int, window: str | None = None, *, as_of: Moment | None = None) -> bool:
+        """Whether the visitor was seen: in the trailing window or period, or without one in any kept bucket.
+
+        Cost: one dictionary lookup and one membership test per bucket of the cover.
+        """
+        with self._lock:
+            text = uid_text(uid)
+            if text is None:
+                return False
+            ordinal = self._facts.dictionary.find(self.answers.view, text.encode())
+            return ordinal >= 0 and any(ordinal in one for one in self._sets(window, as_of))
+
+    def seen_between(self, uid: str, start_s: int, end_s: int) -> bool:
+        """Whether the visitor was seen in ``[start_s, end_s)``, whole minutes."""
+        with self._lock:
+            ordinal = self._facts.dictionary.find(self.answers.view, uid.encode())
+            return ordinal >= 0 and any(ordinal in one for one in self.answers.sets(start_s, end_s))
+
+    def check_many(
+        self, uids: Sequence[str | int], window: str | None = None, *, as_of: Moment | None = None
+    ) -> list[bool]:
+        """`check_if_uid_exists` for a batch: one dictionary pass, one union."""
+        with self._lock:
+            texts = [uid_text(uid) for uid in uids]
+            asked = [text.encode() for text in dict.fromkeys(texts) if text is not None]
+            dictionary = self._facts.dictionary
+            found = dictionary.lookup(self.answers.view, asked, dictionary.hashes_of(asked)).tolist()
+            ordinals = dict(zip(asked, found, strict=True))
+            known = [ordinals.get(text.encode(), -1) if text is not None else -1 for text in texts]
+            if not any(ordinal >= 0 for ordinal in known):
+                return [False] * len(known)
+            sets = self._sets(window, as_of)
+            return [ordinal >= 0 and any(ordinal in one for one in sets) for ordinal in known]
+
+    def _sets(self, window: str | None, as_of: Moment | None) -> list[BitMap]:
+        if window is None:
+            return self.answers.kept_sets()
+        return self.answers.sets(*self._span(window, as_of))
+
+    def _span(self, window: str, as_of: Moment | None) -> tuple[int, int]:
+        if not _is_trailing(window):
+            bucket = parse_period(self._zone, window)
+            return bucket.start_s, bucket.end_s
+        found = self._resolve(window, as_of)
+        return found.start_s, found.end_s
+
+    def _edges(self, start: Moment, end: Moment) -> tuple[int, int]:
+        start_s = parse_edge(self._zone, start, is_end=False)
+        end_s = parse_edge(self._zone, end, is_end=True)
+        if start_s >= end_s:
+            raise UsageError("the interval is empty: its start is not before its end", hint="swap the two")
+        return start_s, end_s
+
+
+class Snapshot(Reader):
+    """All answers from one commit, whatever is written meanwhile. Close it: it keeps LMDB from reusing pages."""
+
+    def __init__(self, view: ReadView, facts: StoreFacts) -> None:
+        super().__init__(view, facts)
+
+    @property
+    def commit_number(self) -> int:
+        """The commit that every answer comes from."""
+        with self._lock:
+            return self.answers.state.commit_number
+
+    def close(self) -> None:
+        """End the snapshot. Its sets keep their counts; asking anything else raises HandleClosed."""
+        with self._lock:
+            self.answers.view.end()
+
+    def __enter__(self) -> "Snapshot":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""Sources of visits and what drives them. Above the engine: nothing below imports from here."""

@@ -1,0 +1,259 @@
+"""The uid dictionary: uid -> ordinal (u32), exact, in hash partitions behind one young unit.
+
+A B-tree with a key per uid costs a page and its path for every new uid. Here a commit appends its new uids to the young
+unit as one sorted fragment, and `uniqdb.uid_upkeep` moves them on to the partitions in bounded steps. A batch is looked
+up with one binary search per fragment; the hash only finds candidates, the uid's bytes decide.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+
+import numpy as np
+from pyroaring import BitMap
+from xxhash import xxh3_64_intdigest
+
+from uniqdb.change_set import ChangeSet
+from uniqdb.errors import StoreCorrupt
+from uniqdb.format import (
+    UNIT_PARTITION,
+    YOUNG_KEY,
+    Database,
+    DictionaryRow,
+    Directory,
+    FragmentEntry,
+    corrupt,
+    fragment_key,
+    partition_key,
+)
+from uniqdb.limits import ORDINAL_MAX, UID_CACHE_ENTRIES
+from uniqdb.store import ReadView
+from uniqdb.uid_fragment import I64Array, Query, U64Array, UidColumns, UidProbe, probe
+
+DICTIONARY_KEY = b"dictionary"
+HASH_MAX = 2**64 - 1
+
+
+def first_rows(changes: ChangeSet) -> None:
+    """The rows of an empty dictionary: one partition over all hashes, an empty young unit."""
+    changes.put_row(Database.META, DICTIONARY_KEY, DictionaryRow().pack())
+    changes.put_row(Database.UNITS, YOUNG_KEY, Directory().pack())
+    changes.put_row(Database.UNITS, partition_key(0), Directory((), HASH_MAX).pack())
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the partitions begin (ascending, the first at 0) and end (inclusive)."""
+
+    number: int
+    first_hashes: U64Array
+    last_hashes: list[int]
+
+    def partition_of(self, uid_hash: int) -> tuple[int, int]:
+        """(first, last) hash of the partition that holds ``uid_hash``."""
+        at = int(np.searchsorted(self.first_hashes, np.uint64(uid_hash), "right")) - 1
+        return int(self.first_hashes[at]), self.last_hashes[at]
+
+
+def read_layout(view: ReadView, number: int) -> Layout:
+    """All partitions. Raises StoreCorrupt unless they tile the hash space: a lost row must not read as "unknown"."""
+    firsts: list[int] = []
+    lasts: list[int] = []
+    expected = 0
+    start, end = bytes((UNIT_PARTITION,)), bytes((UNIT_PARTITION + 1,))
+    for key, payload in view.rows(Database.UNITS, start, end):
+        first = int.from_bytes(key[1:], "big")
+        if first != expected:
+            break
+        firsts.append(first)
+        lasts.append(Directory.unpack(key, payload).note)
+        expected = lasts[-1] + 1
+    if expected != HASH_MAX + 1:
+        raise corrupt(Database.UNITS, partition_key(expected), "the directory of a dictionary partition is missing")
+    return Layout(number, np.array(firsts, np.uint64), lasts)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The ordinals of one batch of uids, and what the commit must add for those that were unknown."""
+
+    ordinals: I64Array
+    known: dict[str, int]
+    new_uids: list[bytes]
+    new_hashes: U64Array
+    first_ordinal: int
+
+
+class UidDictionary:
+    """Looks uids up. Bounded memory: a cache of recent uids in two generations, changed only after a commit."""
+
+    def __init__(self, hash_seed: int, *, cache_entries: int = UID_CACHE_ENTRIES) -> None:
+        self._seed, self._cache_entries = hash_seed, cache_entries
+        self._recent: dict[str, int] = {}
+        self._older: dict[str, int] = {}
+        self._layout: Layout | None = None
+        self._probes: dict[bytes, list[UidProbe]] = {}
+        self._probes_view: ReadView | None = None
+
+    def hash_of(self, uid: bytes) -> int:
+        """The seeded xxh3-64 of the uid's bytes. It only finds candidates."""
+        return int(xxh3_64_intdigest(uid, self._seed))
+
+    def hashes_of(self, uids: Sequence[bytes]) -> U64Array:
+        """`hash_of` for a batch."""
+        return np.fromiter(map(xxh3_64_intdigest, uids, repeat(self._seed)), np.uint64, len(uids))
+
+    def forget_cached(self) -> None:
+        """Drop everything kept in memory: the store was changed by somebody else."""
+        self._recent, self._older, self._layout = {}, {}, None
+        self._probes_view = None
+
+    # ------------------------------------------------------------ batches
+    def resolve(self, view: ReadView, uids: Sequence[str]) -> Resolved:
+        """Ordinals for a batch; unknown uids are given the next ones in the order of first appearance.
+
+        Nothing is changed: `uniqdb.uid_upkeep.write_new` adds the new uids to a change set, `remember` the cache.
+        """
+        row = self.row(view)
+        ordinals = np.fromiter(map(self._recent.get, uids, repeat(-1)), np.int64, len(uids))
+        missing = np.flatnonzero(ordinals < 0)
+        if not len(missing):
+            return Resolved(ordinals, {}, [], np.empty(0, np.uint64), row.next_ordinal)
+        missed = [uids[at] for at in missing.tolist()]
+        older = self._older
+        known = {uid: older[uid] for uid in missed if uid in older} if older else {}
+        asked = [uid for uid in dict.fromkeys(missed) if uid not in known]
+        encoded = list(map(str.encode, asked))
+        hashes = self.hashes_of(encoded)
+        stored = self.lookup(view, encoded, hashes)
+        new = np.flatnonzero(stored < 0)
+        if row.next_ordinal + len(new) > ORDINAL_MAX:
+            raise StoreCorrupt(
+                "the store has no ordinals left for new uids (2^32 are used)",
+                hint="renumber it offline with `uniqdb compact --renumber`",
+            )
+        stored[new] = np.arange(row.next_ordinal, row.next_ordinal + len(new))
+        known.update(zip(asked, stored.tolist(), strict=True))
+        ordinals[missing] = np.fromiter(map(known.__getitem__, missed), np.int64, len(missed))
+        return Resolved(ordinals, known, [encoded[at] for at in new.tolist()], hashes[new], row.next_ordinal)
+
+    def remember(self, resolved: Resolved) -> None:
+        """Put a committed batch's uids into the cache. When half of it is full, the older half is dropped."""
+        self._recent.update(resolved.known)
+        if len(self._recent) > self._cache_entries // 2:
+            self._recent, self._older = {}, self._recent
+
+    def row(self, view: ReadView) -> DictionaryRow:
+        """The dictionary's own row in ``meta``."""
+        payload = view.row(Database.META, DICTIONARY_KEY)
+        if payload is None:
+            raise corrupt(Database.META, DICTIONARY_KEY, "the row is missing")
+        return DictionaryRow.unpack(payload)
+
+    def layout(self, view: ReadView) -> Layout:
+        """The partitions as of the view; read again only after a split."""
+        number = self.row(view).layout
+        if self._layout is None or self._layout.number != number:
+            self._layout = read_layout(view, number)
+        return self._layout
+
+    def lookup(self, view: ReadView, uids: Sequence[bytes], hashes: U64Array) -> I64Array:
+        """Ordinals of different uids, -1 where unknown. Cost: a binary search per uid and fragment."""
+        found = np.full(len(uids), -1, np.int64)
+        order = np.argsort(hashes, kind="stable")
+        ordered = [uids[at] for at in order.tolist()]
+        query = Query(hashes[order], ordered, np.fromiter(map(len, ordered), np.uint16, len(ordered)))
+        for columns in self._columns(view, YOUNG_KEY):
+            rows, ordinals = probe(columns, query)
+            found[order[rows]] = ordinals
+        layout = self.layout(view)
+        bounds = [*np.searchsorted(query.hashes, layout.first_hashes).tolist(), len(uids)]
+        for number, first_hash in enumerate(layout.first_hashes.tolist()):
+            start, end = bounds[number], bounds[number + 1]
+            if start == end:
+                continue
+            part = query.between(start, end)
+            for columns in self._columns(view, partition_key(first_hash)):
+                rows, ordinals = probe(columns, part)
+                found[order[start + rows]] = ordinals
+        return found
+
+    def _columns(self, view: ReadView, unit_key: bytes) -> Iterator[UidColumns]:
+        for fragment in directory_of(view, unit_key).fragments:
+            yield columns_of(view, unit_key, fragment)
+
+    # ------------------------------------------------------------ single uids
+    def find(self, view: ReadView, uid: bytes) -> int:
+        """The uid's ordinal, or -1. Cost: a few microseconds per fragment of the young unit and one partition."""
+        uid_hash = self.hash_of(uid)
+        if self._probes_view is not view:
+            self._probes_view, self._probes = view, {}
+        for probe_one in self._probes_of(view, YOUNG_KEY, 0, HASH_MAX):
+            ordinal = probe_one.find(uid, uid_hash)
+            if ordinal >= 0:
+                return ordinal
+        first, last = self.layout(view).partition_of(uid_hash)
+        for probe_one in self._probes_of(view, partition_key(first), first, last):
+            ordinal = probe_one.find(uid, uid_hash)
+            if ordinal >= 0:
+                return ordinal
+        return -1
+
+    def _probes_of(self, view: ReadView, unit_key: bytes, first: int, last: int) -> list[UidProbe]:
+        probes = self._probes.get(unit_key)
+        if probes is None:
+            fragments = sorted(directory_of(view, unit_key).fragments, key=lambda f: -f.entries)
+            probes = self._probes[unit_key] = [
+                UidProbe(view.fragment(Database.UIDS, fragment_key(unit_key, fragment.id)), first, last)
+                for fragment in fragments
+            ]
+        return probes
+
+    # ------------------------------------------------------------ the way back
+    def uids_of(self, view: ReadView, ordinals: BitMap) -> Iterator[tuple[int, bytes]]:
+        """(ordinal, uid) of every ordinal in the set: one sequential scan of the dictionary, in no order."""
+        wanted = np.zeros(self.row(view).next_ordinal, np.bool_)
+        wanted[np.frombuffer(ordinals.to_array(), np.uint32)] = True
+        for _, columns in self.scan(view):
+            hits = np.flatnonzero(wanted[columns.ordinals])
+            if len(hits):
+                yield from zip(columns.ordinals[hits].tolist(), columns.uids(hits), strict=True)
+
+    def scan(self, view: ReadView) -> Iterator[tuple[bytes, UidColumns]]:
+        """(unit key, columns) of every fragment, without what a drain has already moved on: each uid once."""
+        row = self.row(view)
+        for fragment in directory_of(view, YOUNG_KEY).fragments:
+            columns = columns_of(view, YOUNG_KEY, fragment)
+            if fragment.id.commit_number <= row.drain_through:
+                moved = int(np.searchsorted(columns.hashes, np.uint64(row.drain_cursor)))
+                if moved == len(columns):
+                    continue
+                columns = UidColumns(
+                    columns.hashes[moved:],
+                    columns.offsets[moved:],
+                    columns.ordinals[moved:],
+                    columns.lengths[moved:],
+                    columns.blob,
+                )
+            yield YOUNG_KEY, columns
+        for first_hash in self.layout(view).first_hashes.tolist():
+            key = partition_key(first_hash)
+            for columns in self._columns(view, key):
+                yield key, columns
+
+
+def directory_of(view: ReadView, unit_key: bytes) -> Directory:
+    """The directory of a dictionary unit. Raises StoreCorrupt if it is missing: every one has a row from the start."""
+    directory = view.directory(unit_key)
+    if directory is None:
+        raise corrupt(Database.UNITS, unit_key, "the directory of a dictionary unit is missing")
+    return directory
+
+
+def columns_of(view: ReadView, unit_key: bytes, fragment: FragmentEntry) -> UidColumns:
+    """The columns of a listed fragment, verified, in LMDB's memory."""
+    key = fragment_key(unit_key, fragment.id)
+    columns = UidColumns.parse(view.fragment(Database.UIDS, key).whole())
+    if len(columns) != fragment.entries:
+        raise corrupt(Database.UIDS, key, "the fragment does not hold as many entries as its directory says")
+    return columns

@@ -1,0 +1,246 @@
+"""The payload of a dictionary fragment: sorted columns over numpy views, batch probing, merging, cutting.
+
+Payload: entries (u32), blob_bytes (u32), then the columns hash (u64), offset (u32), ordinal (u32), length (u16), all
+sorted by hash, then the uids' bytes (the blob). ``offset`` points into the blob, whose order is free: merging fragments
+joins their blobs and only the columns are sorted.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from struct import Struct
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
+
+from uniqdb.format import FragmentView
+
+U64Array = npt.NDArray[np.uint64]
+U32Array = npt.NDArray[np.uint32]
+I64Array = npt.NDArray[np.int64]
+
+_HEAD = Struct("<II")
+ENTRY_BYTES = 8 + 4 + 4 + 2
+"""Bytes of an entry's columns, without its uid."""
+_DISTINCT_LENGTHS_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class UidColumns:
+    """A fragment as arrays. Over LMDB's memory they are valid only inside the read transaction."""
+
+    hashes: U64Array
+    offsets: U32Array
+    ordinals: U32Array
+    lengths: npt.NDArray[np.uint16]
+    blob: npt.NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    @classmethod
+    def parse(cls, payload: bytes | memoryview) -> "UidColumns":
+        """Views of the columns of a verified payload."""
+        count, blob_bytes = _HEAD.unpack_from(payload)
+        at = column_offsets(count)
+        return cls(
+            np.frombuffer(payload, np.uint64, count, at[0]),
+            np.frombuffer(payload, np.uint32, count, at[1]),
+            np.frombuffer(payload, np.uint32, count, at[2]),
+            np.frombuffer(payload, np.uint16, count, at[3]),
+            np.frombuffer(payload, np.uint8, blob_bytes, at[4]),
+        )
+
+    def pack(self) -> bytes:
+        """The payload."""
+        return b"".join(
+            (
+                _HEAD.pack(len(self.hashes), len(self.blob)),
+                self.hashes.tobytes(),
+                self.offsets.tobytes(),
+                self.ordinals.tobytes(),
+                self.lengths.tobytes(),
+                self.blob.tobytes(),
+            )
+        )
+
+    def cut(self, start: int, end: int) -> "UidColumns":
+        """The entries ``[start, end)`` with a blob of their own."""
+        lengths = self.lengths[start:end]
+        blob = gather(self.blob, self.offsets[start:end], lengths)
+        return UidColumns(self.hashes[start:end], offsets_of(lengths), self.ordinals[start:end], lengths, blob)
+
+    def uids(self, which: I64Array) -> list[bytes]:
+        """The uids of the entries with these positions."""
+        offsets, lengths = self.offsets[which].tolist(), self.lengths[which].tolist()
+        blob = self.blob.tobytes() if len(which) * 4 > len(self) else self.blob.data
+        return [bytes(blob[at : at + size]) for at, size in zip(offsets, lengths, strict=True)]
+
+
+def column_offsets(count: int) -> tuple[int, int, int, int, int]:
+    """Where hash, offset, ordinal, length and blob begin in the payload of so many entries."""
+    hash_at = _HEAD.size
+    offset_at = hash_at + 8 * count
+    ordinal_at = offset_at + 4 * count
+    length_at = ordinal_at + 4 * count
+    return hash_at, offset_at, ordinal_at, length_at, length_at + 2 * count
+
+
+def offsets_of(lengths: npt.NDArray[np.uint16]) -> U32Array:
+    """Offsets of uids that stand one behind the other."""
+    ends = np.cumsum(lengths, dtype=np.int64)
+    return (ends - lengths).astype(np.uint32)
+
+
+def gather(blob: npt.NDArray[np.uint8], offsets: U32Array, lengths: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+    """The bytes of the entries one behind the other: one vectorised copy per distinct length."""
+    distinct = np.flatnonzero(np.bincount(lengths, minlength=1)).tolist()
+    if len(distinct) == 1:
+        windows = sliding_window_view(blob, distinct[0])
+        return np.ascontiguousarray(windows[offsets]).reshape(-1)
+    if len(distinct) > _DISTINCT_LENGTHS_MAX:
+        raw = np.ascontiguousarray(blob).data
+        pieces = [raw[at : at + size] for at, size in zip(offsets.tolist(), lengths.tolist(), strict=True)]
+        return np.frombuffer(b"".join(pieces), np.uint8)
+    targets = offsets_of(lengths)
+    result = np.empty(int(lengths.sum(dtype=np.int64)), np.uint8)
+    for size in distinct:
+        rows = np.flatnonzero(lengths == size)
+        sliding_window_view(result, size, writeable=True)[targets[rows]] = sliding_window_view(blob, size)[
+            offsets[rows]
+        ]
+    return result
+
+
+def from_uids(uids: Sequence[bytes], hashes: U64Array, first_ordinal: int) -> UidColumns:
+    """A fragment of new uids, which get the ordinals from ``first_ordinal`` on, in their order."""
+    lengths = np.fromiter(map(len, uids), np.uint16, len(uids))
+    order = np.argsort(hashes, kind="stable")
+    ordinals = np.arange(first_ordinal, first_ordinal + len(uids), dtype=np.uint32)
+    blob = np.frombuffer(b"".join(uids), np.uint8)
+    return UidColumns(hashes[order], offsets_of(lengths)[order], ordinals[order], lengths[order], blob)
+
+
+def merge(parts: Sequence[UidColumns]) -> UidColumns:
+    """All entries of the fragments, sorted by hash; the blobs are joined as they are."""
+    if len(parts) == 1:
+        return parts[0]
+    hashes = np.concatenate([part.hashes for part in parts])
+    # The stable sort finds the runs that are sorted already: merging four costs a tenth of sorting anew.
+    order = np.argsort(hashes, kind="stable")
+    bases = np.cumsum([0] + [len(part.blob) for part in parts])
+    offsets = np.concatenate(
+        [part.offsets + np.uint32(base) for part, base in zip(parts, bases[:-1].tolist(), strict=True)]
+    )
+    return UidColumns(
+        hashes[order],
+        offsets[order],
+        np.concatenate([part.ordinals for part in parts])[order],
+        np.concatenate([part.lengths for part in parts])[order],
+        np.concatenate([part.blob for part in parts]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A batch of different uids to look up, sorted by hash."""
+
+    hashes: U64Array
+    uids: Sequence[bytes]
+    lengths: npt.NDArray[np.uint16]
+
+    def between(self, start: int, end: int) -> "Query":
+        """The part ``[start, end)``."""
+        return Query(self.hashes[start:end], self.uids[start:end], self.lengths[start:end])
+
+
+def probe(columns: UidColumns, query: Query) -> tuple[I64Array, U32Array]:
+    """(positions in the query, ordinals) of the uids that the fragment holds.
+
+    One binary search per uid over the hash column; a match counts only if the bytes are equal. Different uids with
+    the same hash stand side by side, so a candidate whose bytes differ is tried again one entry further.
+    """
+    last = len(columns) - 1
+    at = np.searchsorted(columns.hashes, query.hashes)
+    rows = np.flatnonzero(columns.hashes[np.minimum(at, last)] == query.hashes)
+    entries = np.minimum(at[rows], last)
+    found_rows: list[I64Array] = []
+    found_ordinals: list[U32Array] = []
+    while len(rows):
+        equal = _equal_uids(columns, entries, query, rows)
+        found_rows.append(rows[equal])
+        found_ordinals.append(columns.ordinals[entries[equal]])
+        rows, entries = rows[~equal], entries[~equal] + 1
+        inside = entries <= last
+        rows, entries = rows[inside], entries[inside]
+        same = columns.hashes[entries] == query.hashes[rows]
+        rows, entries = rows[same], entries[same]
+    if not found_rows:
+        return np.empty(0, np.int64), np.empty(0, np.uint32)
+    return np.concatenate(found_rows), np.concatenate(found_ordinals)
+
+
+def _equal_uids(columns: UidColumns, entries: I64Array, query: Query, rows: I64Array) -> npt.NDArray[np.bool_]:
+    """Which candidates hold the very bytes asked for."""
+    lengths = columns.lengths[entries]
+    equal: npt.NDArray[np.bool_] = lengths == query.lengths[rows]
+    candidates = np.flatnonzero(equal)
+    if not len(candidates):
+        return equal
+    held = gather(columns.blob, columns.offsets[entries[candidates]], lengths[candidates]).tobytes()
+    asked = [query.uids[row] for row in rows[candidates].tolist()]
+    if held == b"".join(asked):  # the rule: 64-bit hashes of different uids are almost never equal
+        return equal
+    at = 0
+    for candidate, uid in zip(candidates.tolist(), asked, strict=True):
+        equal[candidate] = held[at : at + len(uid)] == uid
+        at += len(uid)
+    return equal
+
+
+class UidProbe:
+    """Looks single uids up in a fragment: interpolation, since hashes are uniform, then a short bisection.
+
+    Touches (and on first use verifies) only the blocks that it needs. Valid inside the read transaction only.
+    """
+
+    __slots__ = ("_at", "_count", "_first", "_hashes", "_slack", "_span", "_view")
+
+    def __init__(self, view: FragmentView, first_hash: int, last_hash: int) -> None:
+        count = int(_HEAD.unpack_from(view.part(0, _HEAD.size))[0])
+        self._view, self._count, self._at = view, count, column_offsets(count)
+        self._first, self._span = first_hash, last_hash - first_hash + 1
+        self._slack = 4 * int(count**0.5) + 8
+        self._hashes: memoryview | None = None
+
+    def find(self, uid: bytes, uid_hash: int) -> int:
+        """The uid's ordinal, or -1."""
+        guess = (uid_hash - self._first) * self._count // self._span
+        low, high = max(guess - self._slack, 0), min(guess + self._slack, self._count)
+        hashes = self._window(low, high)
+        if (low and hashes[0] >= uid_hash) or (high < self._count and hashes[-1] < uid_hash):
+            low, high = 0, self._count
+            hashes = self._window(low, high)
+        entry = low + bisect_left(hashes, uid_hash)
+        while entry < self._count:
+            if entry >= high:
+                low, high = entry, self._count
+                hashes = self._window(low, high)
+            if hashes[entry - low] != uid_hash:
+                return -1
+            if self._uid(entry) == uid:
+                return int(self._part(2, entry, 4).cast("I")[0])
+            entry += 1
+        return -1
+
+    def _window(self, low: int, high: int) -> memoryview:
+        return self._view.part(self._at[0] + 8 * low, self._at[0] + 8 * high).cast("Q")
+
+    def _part(self, column: int, entry: int, width: int) -> memoryview:
+        start = self._at[column] + width * entry
+        return self._view.part(start, start + width)
+
+    def _uid(self, entry: int) -> memoryview:
+        start = self._at[4] + self._part(1, entry, 4).cast("I")[0]
+        return self._view.part(start, start + self._part(3, entry, 2).cast("H")[0])
