@@ -4,7 +4,7 @@ A *visit* is an event time and a *uid*; a *bucket* is one calendar interval in t
 other interval. One commit writes the sets, the new uids and the positions of the sources together or not at all.
 """
 
-from importlib import import_module
+from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         WindowNotKept,
     )
     from uniqdb.granularity import Granularity
-    from uniqdb.options import CacheSizes, CommitRule, OpenOptions
+    from uniqdb.options import CacheSizes, CommitRule, DictionarySizes, OpenOptions
     from uniqdb.reading import Snapshot
     from uniqdb.record import CountRecord
     from uniqdb.visit import Verdict
@@ -37,6 +37,7 @@ __all__ = [
     "CommitFailed",
     "CommitRule",
     "CountRecord",
+    "DictionarySizes",
     "Engine",
     "FormatUnsupported",
     "Granularity",
@@ -60,6 +61,7 @@ _HOMES = {
     "CacheSizes": "options",
     "CommitRule": "options",
     "CountRecord": "record",
+    "DictionarySizes": "options",
     "Engine": "engine",
     "Granularity": "granularity",
     "OpenOptions": "options",
@@ -75,6 +77,6 @@ def __getattr__(name: str) -> object:
     """Load a public name on first use: the command line's ``--help`` must not import numpy and LMDB."""
     if name not in __all__:
         raise AttributeError(f"module 'uniqdb' has no attribute {name!r}")
-    value: object = getattr(import_module(f"uniqdb.{_HOMES.get(name, 'errors')}"), name)
+    value: object = getattr(_import_module(f"uniqdb.{_HOMES.get(name, 'errors')}"), name)
     globals()[name] = value
     return value

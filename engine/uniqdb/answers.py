@@ -5,6 +5,7 @@ that of weeks and years. So a lost row raises StoreCorrupt and never reads as "n
 """
 
 import threading
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from uniqdb.window import cover
 
 T = TypeVar("T")
 _CHUNK_ITEMS = 4_096
+_FAR_APART_S = 86_400 * 800
 
 
 class MembersCache:
@@ -137,25 +139,23 @@ class Answers:
                     Database.BUCKETS, bytes((granularity,)), f"{expected} rows were written, {len(rows)} are there"
                 )
             return rows
-        parent_granularity = granularity.coarser[-1]
-        edges = self.zone.edges(parent_granularity, start_s, max(end_s, start_s + 1))
-        rows = self._scan(granularity, int(edges[0]), int(edges[-1]))
+        above = granularity.coarser[-1]
+        first_s = self.zone.bucket_at(above, start_s).start_s
+        last_s = self.zone.bucket_at(above, max(end_s - 1, start_s)).end_s
+        rows = self._scan(granularity, first_s, last_s)
         starts = np.fromiter((at for at, _ in rows), np.int64, len(rows))
-        held = np.histogram(starts, edges)[0] if len(rows) else np.zeros(len(edges) - 1, np.int64)
-        expected_rows = np.zeros(len(edges) - 1, np.int64)
-        for at, payload in self._complete_rows(parent_granularity, int(edges[0]), int(edges[-1])):
-            position = int(np.searchsorted(edges, at))
-            if position < len(expected_rows) and edges[position] == at:
-                key = bucket_key(parent_granularity, at)
-                expected_rows[position] = BucketRow.unpack(key, payload).finer_rows
-        wrong = np.flatnonzero(held != expected_rows)
-        if len(wrong):
-            at = int(edges[wrong[0]])
-            raise corrupt(
-                Database.BUCKETS,
-                bucket_key(parent_granularity, at),
-                f"{expected_rows[wrong[0]]} {granularity.word} rows were written under it, {held[wrong[0]]} are there",
-            )
+        parents, counts = np.unique(self.zone.starts_of(above, starts), return_counts=True)
+        held = dict(zip(parents.tolist(), counts.tolist(), strict=True))
+        for at, payload in self._complete_rows(above, first_s, last_s):
+            if not first_s <= at < last_s:
+                continue
+            key = bucket_key(above, at)
+            expected, there = BucketRow.unpack(key, payload).finer_rows, held.pop(at, 0)
+            if there != expected:
+                what = f"{expected} {granularity.word} rows were written under it, {there} are there"
+                raise corrupt(Database.BUCKETS, key, what)
+        for at in held:
+            raise corrupt(Database.BUCKETS, bucket_key(above, at), "the row is missing, but finer ones are there")
         return rows
 
     def _scan(self, granularity: Granularity, start_s: int | None, end_s: int | None) -> list[tuple[int, bytes]]:
@@ -216,15 +216,25 @@ class Answers:
     def series(self, granularity: Granularity, start_s: int, end_s: int, *, fill: bool) -> Iterator[CountRecord]:
         """Records of the buckets that start in ``[start_s, end_s)``; with ``fill`` also those without visits."""
         rows = dict(self.rows(granularity, start_s, end_s))
-        if not rows and not fill:
-            return
-        first = start_s if fill else min(rows)
-        edges = self.zone.edges(granularity, first, end_s if fill else max(rows) + 1).tolist()
-        ends = dict(pairwise(edges))
-        wanted = (at for at in edges[:-1] if start_s <= at < end_s) if fill else iter(rows)
+        ends: Iterator[tuple[int, int]]
+        if fill:
+            edges = self.zone.edges(granularity, start_s, end_s).tolist()
+            ends = pairwise(edges[bisect_left(edges, start_s) :])
+        else:
+            ends = self._ends(granularity, list(rows))
         empty = BucketRow(0, 0, 0, 0)
-        for at in wanted:
-            yield self._record(granularity.word, at, ends[at], rows.get(at, empty))
+        for at, end in ends:
+            yield self._record(granularity.word, at, end, rows.get(at, empty))
+
+    def _ends(self, granularity: Granularity, starts_s: list[int]) -> Iterator[tuple[int, int]]:
+        """(start, end) of the buckets; the calendar between rows that lie far apart is not worked out."""
+        first = 0
+        for last in range(1, len(starts_s) + 1):
+            if last == len(starts_s) or starts_s[last] - starts_s[last - 1] > _FAR_APART_S:
+                edges = self.zone.edges(granularity, starts_s[first], starts_s[last - 1] + 1).tolist()
+                ends = dict(pairwise(edges))
+                yield from ((at, ends[at]) for at in starts_s[first:last])
+                first = last
 
     def _record(self, granularity: str, start_s: int, end_s: int, row: BucketRow) -> CountRecord:
         first = self.state.event_time_s_min

@@ -87,7 +87,7 @@ class CalendarZone:
                     return cls(name, tzif_bytes)
                 except (ValueError, struct.error):
                     pass
-        known = sorted(zoneinfo.available_timezones())
+        known = sorted(one for one in zoneinfo.available_timezones() if not _NOT_NAMES.fullmatch(one))
         alike = difflib.get_close_matches(name[:64], known, n=3)
         hint = "names look like Europe/Zurich, Asia/Kolkata or UTC"
         if alike:

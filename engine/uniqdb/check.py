@@ -12,7 +12,6 @@ from pyroaring import BitMap
 
 from uniqdb.answers import StoreFacts
 from uniqdb.bucket_members import load_fragment
-from uniqdb.engine import Engine
 from uniqdb.errors import StoreCorrupt
 from uniqdb.format import (
     UNIT_YOUNG,
@@ -46,19 +45,18 @@ class CheckReport:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-def check(engine: Engine, on_progress: Callable[[str, int], None] | None = None) -> CheckReport:
-    """Check the newest commit. ``on_progress`` gets what is being counted and how many so far.
+def check_view(view: ReadView, facts: StoreFacts, on_progress: Callable[[str, int], None] | None = None) -> CheckReport:
+    """Check one commit. ``on_progress`` gets what is being counted and how many so far.
 
-    Cost: reads every row once and every set about twice. Readers and the writer go on meanwhile.
+    Cost: reads every row once and every set about twice.
     """
-    with engine.pin() as view:
-        walk = _Walk(view, engine.facts, on_progress or _ignore)
-        for part in (walk.dictionary, walk.buckets, walk.unions, walk.totals, walk.others):
-            try:
-                part()
-            except StoreCorrupt as error:
-                walk.problem(error.message)
-        return walk.report
+    walk = _Walk(view, facts, on_progress or _ignore)
+    for part in (walk.dictionary, walk.buckets, walk.unions, walk.totals, walk.others):
+        try:
+            part()
+        except StoreCorrupt as error:
+            walk.problem(error.message)
+    return walk.report
 
 
 def _ignore(what: str, count: int) -> None:

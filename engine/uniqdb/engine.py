@@ -15,6 +15,7 @@ import numpy as np
 from uniqdb.answers import MembersCache, StoreFacts
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.change_set import ChangeSet
+from uniqdb.check import CheckReport, check_view
 from uniqdb.errors import HandleClosed, UsageError
 from uniqdb.format import Database
 from uniqdb.granularity import Granularity
@@ -25,7 +26,7 @@ from uniqdb.options import OpenOptions
 from uniqdb.quarantine import Quarantined
 from uniqdb.reading import Moment, Reader, Snapshot, resolve_window
 from uniqdb.record import CountRecord
-from uniqdb.store import ReadView, Store
+from uniqdb.store import Store
 from uniqdb.uid_dictionary import UidDictionary, first_rows
 from uniqdb.visit import Reason, Verdict, check_many, check_one, uid_text
 from uniqdb.window import parse_period
@@ -109,7 +110,7 @@ class Engine:
         dictionary = UidDictionary(row.hash_seed, cache_entries=options.caches.uid_entries)
         cache = MembersCache(options.caches.members_bytes)
         self._facts = StoreFacts(self._zone, row.epoch, self._lock, dictionary, cache)
-        self._writer = None if store.read_only else Writer(store, self._zone, dictionary, options.caches)
+        self._writer = None if store.read_only else Writer(store, self._zone, dictionary, options)
         self._reader: Reader | None = None
         self._clear_pending()
 
@@ -239,16 +240,14 @@ class Engine:
             self._commit_pending()
             return collect_info(self._store, self._facts, self.store_uuid)
 
-    def pin(self) -> ReadView:
-        """A raw read view of the newest commit, for `uniqdb.check`; the caller ends it."""
-        with self._lock:
-            self._commit_pending()
-            return self._store.pin()
+    def check(self, on_progress: Callable[[str, int], None] | None = None) -> CheckReport:
+        """Check every invariant of the newest commit; an empty list of problems means sound.
 
-    @property
-    def facts(self) -> StoreFacts:
-        """Zone, epoch, dictionary: what reading a raw view needs."""
-        return self._facts
+        Commits what waits first. Cost: reads the whole store; other threads of this handle wait meanwhile, other
+        processes do not. ``on_progress`` gets what is being counted and how many so far.
+        """
+        with self._lock, self.snapshot() as snapshot:
+            return check_view(snapshot.answers.view, self._facts, on_progress)
 
     @property
     def timezone(self) -> str:

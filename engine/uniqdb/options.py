@@ -7,7 +7,11 @@ from uniqdb.limits import (
     COMMIT_VISITS,
     MAP_BYTES_INITIAL,
     MEMBERS_CACHE_BYTES,
+    PARTITION_BYTES_MAX,
+    PARTITION_ENTRIES_MAX,
     UID_CACHE_ENTRIES,
+    YOUNG_BYTES_MAX,
+    YOUNG_MERGE_BYTES_MAX,
 )
 
 
@@ -30,10 +34,21 @@ class CommitRule:
 
 
 @dataclass(frozen=True, slots=True)
+class DictionarySizes:
+    """How the uid dictionary is cut. Changes speed and the layout on disk, never an answer; any mix is readable."""
+
+    young_bytes: int = YOUNG_BYTES_MAX
+    young_merge_bytes: int = YOUNG_MERGE_BYTES_MAX
+    partition_entries: int = PARTITION_ENTRIES_MAX
+    partition_bytes: int = PARTITION_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
 class OpenOptions:
     """How a handle behaves. None of it is stored and none of it changes an answer."""
 
     commit: CommitRule = CommitRule()
     caches: CacheSizes = CacheSizes()
+    dictionary: DictionarySizes = DictionarySizes()
     map_bytes: int = MAP_BYTES_INITIAL
     """Address space for LMDB's map at the start; it grows by itself."""

@@ -13,11 +13,9 @@ from uniqdb.fragments import UnitEdit, to_merge
 from uniqdb.limits import (
     MAINTENANCE_BYTES_PER_NEW_BYTE,
     PARTITION_BYTES_MAX,
-    PARTITION_ENTRIES_MAX,
     PARTITION_FRAGMENTS_URGENT,
-    YOUNG_BYTES_MAX,
-    YOUNG_MERGE_BYTES_MAX,
 )
+from uniqdb.options import DictionarySizes
 from uniqdb.store import CommitPlan
 from uniqdb.uid_dictionary import (
     DICTIONARY_KEY,
@@ -31,14 +29,14 @@ from uniqdb.uid_dictionary import (
 from uniqdb.uid_fragment import UidColumns, from_uids, merge
 
 _CREDIT_BYTES_MAX = 2 * PARTITION_BYTES_MAX
+"""Unused budget is kept for later commits up to this."""
 
 
 class DictionaryUpkeep:
     """The writer's side of the dictionary. ``due`` are partitions to merge or split, oldest first (memory only)."""
 
-    def __init__(self, dictionary: UidDictionary, *, young_bytes_max: int = YOUNG_BYTES_MAX) -> None:
-        self._dictionary = dictionary
-        self._young_bytes_max = young_bytes_max
+    def __init__(self, dictionary: UidDictionary, sizes: DictionarySizes) -> None:
+        self._dictionary, self._sizes = dictionary, sizes
         self._due: dict[int, None] | None = None
         self._credit_bytes = 0
 
@@ -46,7 +44,7 @@ class DictionaryUpkeep:
         """Add the batch's new uids, and this commit's share of the upkeep, to the change set."""
         if not resolved.new_uids:
             return
-        step = _Step(plan, self._dictionary)
+        step = _Step(plan, self._dictionary, self._sizes)
         columns = from_uids(resolved.new_uids, resolved.new_hashes, resolved.first_ordinal)
         payload = columns.pack()
         step.young.append(len(columns), payload)
@@ -72,7 +70,7 @@ class DictionaryUpkeep:
 
     def _merge_young(self, step: "_Step") -> None:
         """Merge small young fragments, so that tiny commits do not leave hundreds of them."""
-        small = [fragment for fragment in step.filling() if fragment.payload_bytes <= YOUNG_MERGE_BYTES_MAX]
+        small = [fragment for fragment in step.filling() if fragment.payload_bytes <= self._sizes.young_merge_bytes]
         chosen = to_merge(small)
         if chosen:
             merged = merge([UidColumns.parse(step.young.payload(fragment)) for fragment in chosen])
@@ -85,12 +83,12 @@ class DictionaryUpkeep:
         The drain runs a quarter faster than the young unit fills again, so one drain ends before the next begins.
         """
         filling_bytes = sum(fragment.payload_bytes for fragment in step.filling())
-        if not step.row.drain_through and filling_bytes >= self._young_bytes_max:
+        if not step.row.drain_through and filling_bytes >= self._sizes.young_bytes:
             step.row = step.row._replace(drain_through=step.plan.number - 1, drain_cursor=0)
             return []
         if not step.row.drain_through:
             return []
-        goal = min(filling_bytes * 5 / (self._young_bytes_max * 4), 1.0) * HASH_MAX
+        goal = min(filling_bytes * 5 / (self._sizes.young_bytes * 4), 1.0) * HASH_MAX
         drained: list[int] = []
         parts = [columns_of(step.view, YOUNG_KEY, fragment) for fragment in step.draining()]
         while step.row.drain_through and step.row.drain_cursor <= goal:
@@ -108,8 +106,8 @@ class DictionaryUpkeep:
 class _Step:
     """The edits of one commit to the dictionary's units."""
 
-    def __init__(self, plan: CommitPlan, dictionary: UidDictionary) -> None:
-        self.plan, self.view = plan, plan.view
+    def __init__(self, plan: CommitPlan, dictionary: UidDictionary, sizes: DictionarySizes) -> None:
+        self.plan, self.view, self.sizes = plan, plan.view, sizes
         self.row: DictionaryRow = dictionary.row(plan.view)
         self.layout: Layout = dictionary.layout(plan.view)
         self._edits: dict[int, UnitEdit] = {}
@@ -149,7 +147,8 @@ class _Step:
         """Whether to split. The bound differs from partition to partition (50 to 100 %), so that they take turns."""
         share = (512 + xxh3_64_intdigest(first.to_bytes(8, "big")) % 512) / 1024
         return (
-            edit.entries > share * PARTITION_ENTRIES_MAX or edit.payload_bytes > share * PARTITION_BYTES_MAX
+            edit.entries > share * self.sizes.partition_entries
+            or edit.payload_bytes > share * self.sizes.partition_bytes
         ) and first != edit.note
 
     def tidy(self, first: int) -> int:
@@ -174,7 +173,7 @@ class _Step:
         while stack:
             low, high, start, end = stack.pop()
             size_bytes = int(columns.lengths[start:end].sum(dtype=np.int64)) + 18 * (end - start)
-            fits = end - start <= PARTITION_ENTRIES_MAX // 2 and size_bytes <= PARTITION_BYTES_MAX // 2
+            fits = end - start <= self.sizes.partition_entries // 2 and size_bytes <= self.sizes.partition_bytes // 2
             if low == high or (fits and (low, high) != (first, edit.note)):
                 pieces.append((low, high, start, end))
                 continue

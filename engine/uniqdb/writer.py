@@ -12,7 +12,7 @@ from uniqdb.change_set import ChangeSet
 from uniqdb.format import Database
 from uniqdb.granularity import Granularity
 from uniqdb.meta import STATE_KEY, SourceRow, StateRow, read_state, write_row
-from uniqdb.options import CacheSizes
+from uniqdb.options import OpenOptions
 from uniqdb.quarantine import Quarantined, write_quarantine
 from uniqdb.store import CommitPlan, Store, StoreMoved
 from uniqdb.uid_dictionary import Resolved, UidDictionary
@@ -36,10 +36,10 @@ class Commit:
 class Writer:
     """Turns a `Commit` into a change set, writes it, and only then updates what is kept in memory."""
 
-    def __init__(self, store: Store, zone: CalendarZone, dictionary: UidDictionary, caches: CacheSizes) -> None:
+    def __init__(self, store: Store, zone: CalendarZone, dictionary: UidDictionary, options: OpenOptions) -> None:
         self._store, self._zone, self._dictionary = store, zone, dictionary
-        self._members = BucketMembers(cache_bytes=caches.members_bytes)
-        self._upkeep = DictionaryUpkeep(dictionary)
+        self._members = BucketMembers(cache_bytes=options.caches.members_bytes)
+        self._upkeep = DictionaryUpkeep(dictionary, options.dictionary)
 
     def commit(self, commit: Commit) -> StateRow:
         """Write everything durably; returns the new state. Raises CommitFailed: then nothing was written."""
