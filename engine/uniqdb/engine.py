@@ -199,7 +199,8 @@ class Engine:
         self, uids: Sequence[str | int], window: str | None = None, *, as_of: Moment | None = None
     ) -> list[bool]:
         """`check_if_uid_exists` for a batch. Commits what waits first. Cost: one pass over the dictionary."""
-        return self._fresh().check_many(uids, window, as_of=as_of)
+        with self._lock:
+            return self._fresh().check_many(uids, window, as_of=as_of)
 
     def count(self, window: str | None = None, *, as_of: Moment | None = None) -> CountRecord:
         """The exact number of different visitors of a trailing window or a period; without one, of all time.
@@ -207,11 +208,13 @@ class Engine:
         ``count("30d")`` ends with the day of the newest visit unless ``as_of`` says otherwise. Commits what waits
         first. Cost: a period is one row; a window the union of the fewest buckets that cover it.
         """
-        return self._fresh().count(window, as_of=as_of)
+        with self._lock:
+            return self._fresh().count(window, as_of=as_of)
 
     def count_between(self, start: Moment, end: Moment) -> CountRecord:
         """The exact number of different visitors in ``[start, end)``, whole minutes. Commits what waits first."""
-        return self._fresh().count_between(start, end)
+        with self._lock:
+            return self._fresh().count_between(start, end)
 
     def series(
         self,
@@ -225,7 +228,7 @@ class Engine:
         return self._iterate(lambda snapshot: snapshot.series(granularity, start, end, fill=fill))
 
     def members(self, granularity: str | Granularity, start: Moment) -> Iterator[str]:
-        """The uids of one bucket, in no order, all from one commit."""
+        """The uids of the bucket that holds ``start``, in no order, all from one commit."""
         return self._iterate(lambda snapshot: snapshot.members(granularity, start))
 
     def snapshot(self) -> Snapshot:
@@ -353,10 +356,9 @@ class Engine:
         return self._reader
 
     def _fresh(self) -> Reader:
-        """Answers that include everything added so far."""
-        with self._lock:
-            self._commit_pending()
-            return self._reading()
+        """Answers that include everything added so far; to be used while the lock is held."""
+        self._commit_pending()
+        return self._reading()
 
 
 def _closing(snapshot: Snapshot, items: Iterator[T]) -> Iterator[T]:

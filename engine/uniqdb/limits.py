@@ -23,6 +23,8 @@ ORDINAL_MAX = 2**32 - 1
 HEAD_BYTES = 64 * 1024
 """So much of a file's beginning is hashed to know it again (changes what counts as the same file)."""
 READ_BLOCK_BYTES = 4 * 1024 * 1024
+PIPE_SILENCE_S = 0.2
+"""A pipe that says nothing for so long gives the driver a turn: to commit what waits, to stop if asked."""
 NO_VISIT_RECORDS = 1_000
 """A source whose first records, this many, hold no visit is refused: its fields are named otherwise."""
 

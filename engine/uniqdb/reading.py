@@ -1,6 +1,7 @@
 """Questions in the words of a caller: window and period texts, dates, instants; and snapshots."""
 
 import datetime
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -38,7 +39,7 @@ def resolve_window(zone: CalendarZone, text: str, as_of: Moment | None, newest_s
     Days are whole local dates, the as-of date included; a date that a zone skipped counts as one of them.
     """
     window = parse_window(text)
-    if isinstance(as_of, str) and not as_of.lstrip("-").isdigit():
+    if isinstance(as_of, str):
         as_of = _date_or_instant(zone, as_of)
     if as_of is None:
         if newest_s is None:
@@ -66,19 +67,28 @@ def _is_date(value: object) -> TypeGuard[datetime.date]:
 
 
 def _instant(zone: CalendarZone, value: Moment) -> int:
+    """Any second, not only whole minutes; of a date or period its start."""
+    if isinstance(value, str):
+        value = _date_or_instant(zone, value)
     if isinstance(value, int):
         return value
-    if isinstance(value, datetime.datetime):
-        if value.tzinfo is None:
-            raise UsageError("a datetime without a zone says no instant", hint="give it a tzinfo")
-        return int(value.timestamp() // 1)
-    return parse_edge(zone, value, is_end=False)
+    if not isinstance(value, datetime.datetime):
+        return zone.day_start(value)
+    if value.tzinfo is None:
+        raise UsageError("a datetime without a zone says no instant", hint="give it a tzinfo")
+    return math.floor(value.timestamp())
 
 
 def _date_or_instant(zone: CalendarZone, text: str) -> datetime.date | int:
+    """A date, or the second that a time (without an offset: in the store's zone) or a period's start means."""
+    if text.lstrip("-").isdigit() and len(text) > len("2016"):
+        return int(text)
     try:
-        return datetime.date.fromisoformat(text)
-    except ValueError:
+        if "T" not in text:
+            return datetime.date.fromisoformat(text)
+        moment = datetime.datetime.fromisoformat(text)
+        return math.floor((moment if moment.tzinfo else moment.replace(tzinfo=zone.zone_info)).timestamp())
+    except (ValueError, OverflowError):
         return parse_edge(zone, text, is_end=False)
 
 
@@ -147,10 +157,10 @@ class Reader:
             return in_chunks(self._lock, self.answers.series(kind, start_s, end_s, fill=fill))
 
     def members(self, granularity: str | Granularity, start: Moment) -> Iterator[str]:
-        """The uids of one bucket, in no order. Cost: the bucket's set and one scan of the dictionary."""
+        """The uids of the bucket that holds ``start``, in no order. Cost: its set and one scan of the dictionary."""
         with self._lock:
             kind = granularity if isinstance(granularity, Granularity) else Granularity.from_word(granularity)
-            bucket = self._zone.bucket_at(kind, parse_edge(self._zone, start, is_end=False))
+            bucket = self._zone.bucket_at(kind, _instant(self._zone, start))
             return iter(self.answers.interval(bucket.start_s, bucket.end_s))
 
     def window(self, window: str, *, as_of: Moment | None = None) -> UidSet:

@@ -22,7 +22,7 @@ import lmdb
 
 from uniqdb import manifest
 from uniqdb.change_set import ChangeSet
-from uniqdb.errors import CannotWrite, CommitFailed, HandleClosed, StoreCorrupt
+from uniqdb.errors import CannotWrite, CommitFailed, HandleClosed, StoreCorrupt, UsageError
 from uniqdb.format import Database, Directory, FragmentView, corrupt, open_row
 from uniqdb.limits import (
     MAP_BYTES_INITIAL,
@@ -201,6 +201,10 @@ class Store:
             self._handles = {database: env.open_db(database.file_name, create=False) for database in Database}
             env.reader_check()  # frees the slots of readers that died
         except (lmdb.Error, OSError) as error:
+            if "already open in this process" in str(error):  # LMDB's locks belong to the process, not to the handle
+                raise UsageError(
+                    f"{self.path} is open in this process already", hint="use that handle; it is thread-safe"
+                ) from None
             raise StoreCorrupt(
                 f"LMDB cannot open {data}: {error}",
                 hint="check that the directory is whole and readable; restore a backup",
@@ -229,7 +233,7 @@ class Store:
     def drop_view(self) -> None:
         """End the handle's own read view; its memory views are invalid from now on."""
         if self._view is not None:
-            self._view.end()
+            self._view.end("this view was renewed")
             self._view = None
 
     def pin(self) -> ReadView:

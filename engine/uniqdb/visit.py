@@ -120,17 +120,35 @@ class VisitDecoder:
         """The visits and refusals of a block that ends with a line break. ``ends``: its `line_ends`, if known."""
         if ends is None:
             ends = line_ends(block)
-        if self._fast is not None and _plain_lines(block, ends):
-            try:
-                rows = self._fast.decode_lines(block)
-            except (ValueError, RecursionError, MemoryError):
-                rows = []
-            if len(rows) == len(ends):
-                times_s = seconds_of([row.ts for row in rows], self.settings.ts_unit)  # type: ignore[attr-defined]  # the struct is made at run time
-                uids = uids_of([row.uid for row in rows])  # type: ignore[attr-defined]  # as above
-                if times_s is not None and uids is not None:
-                    return Visits(times_s, uids, records=len(rows))
-        return self._line_by_line(block, ends)
+        visits = self._at_once(block, ends)
+        if visits is not None:
+            return visits
+        # A bad record slows down only its few neighbours.
+        parts: list[Visits] = []
+        start = 0
+        for first in range(0, len(ends), _PART_LINES):
+            part_ends = ends[first : first + _PART_LINES]
+            end = int(part_ends[-1]) + 1
+            part, part_ends = block[start:end], part_ends - start
+            found = self._at_once(part, part_ends) or self._line_by_line(part, part_ends)
+            found.refused = [Refused(r.line + first, r.start + start, r.record, r.reason) for r in found.refused]
+            parts.append(found)
+            start = end
+        return _joined(parts)
+
+    def _at_once(self, block: bytes, ends: I64Array) -> Visits | None:
+        """The visits of a block without a bad record; None if it has one, or may have."""
+        if self._fast is None or not _plain_lines(block, ends):
+            return None
+        try:
+            rows = self._fast.decode_lines(block)
+        except (ValueError, RecursionError, MemoryError):
+            return None
+        if len(rows) != len(ends):
+            return None
+        times_s = seconds_of([row.ts for row in rows], self.settings.ts_unit)  # type: ignore[attr-defined]  # the struct is made at run time
+        uids = uids_of([row.uid for row in rows])  # type: ignore[attr-defined]  # as above
+        return None if times_s is None or uids is None else Visits(times_s, uids, records=len(rows))
 
     def _line_by_line(self, block: bytes, ends: I64Array) -> Visits:
         times_s: list[int] = []
@@ -181,6 +199,20 @@ class VisitDecoder:
         except (ValueError, MemoryError):
             return Reason.MALFORMED
         return check_one(row.ts, row.uid, self.settings.ts_unit)  # type: ignore[attr-defined]  # made at run time
+
+
+_PART_LINES = 32
+
+
+def _joined(parts: list[Visits]) -> Visits:
+    if not parts:
+        return Visits(np.empty(0, np.int64), [])
+    return Visits(
+        np.concatenate([part.event_times_s for part in parts]),
+        [uid for part in parts for uid in part.uids],
+        [one for part in parts for one in part.refused],
+        sum(part.records for part in parts),
+    )
 
 
 _MISSING = object()

@@ -4,7 +4,7 @@ Here, and in the command line, is the only wall clock; the engine itself takes t
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,9 +127,10 @@ class _Run:
     def to_the_end(self, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> IngestSummary:
         resumed_at, finished_before = self._row.position_bytes, self._row.finished
         interrupted = False
-        for block in self._blocks():
-            self._take(block)
-            if self._is_due():
+        for block in self._source.blocks(self._options.commit_visits):
+            if block.lines:
+                self._take(block)
+            if self._pending.lines and self._is_due():
                 self._commit(finished=False)
             on_progress(self._progress())
             if should_stop():
@@ -151,9 +152,6 @@ class _Run:
             interrupted=interrupted,
             position_bytes=self._row.position_bytes,
         )
-
-    def _blocks(self) -> Iterator[LineBlock]:
-        return self._source.blocks(self._options.commit_visits)
 
     def _take(self, block: LineBlock) -> None:
         if block.cut_short:

@@ -5,6 +5,7 @@ So it may be renamed in place or moved under its own name and still continues wh
 """
 
 import os
+import select
 import stat
 import sys
 import uuid
@@ -19,20 +20,22 @@ from xxhash import xxh3_128_hexdigest
 
 from uniqdb.errors import InputRefused, NotFound
 from uniqdb.format import Database
-from uniqdb.limits import HEAD_BYTES, LINE_BYTES_MAX, READ_BLOCK_BYTES
+from uniqdb.limits import HEAD_BYTES, LINE_BYTES_MAX, PIPE_SILENCE_S, READ_BLOCK_BYTES
 from uniqdb.meta import SourceRow, decode_row
 from uniqdb.store import ReadView
 from uniqdb.visit import FieldSettings, I64Array, line_ends
 
 STDIN_NAME = "-"
+_SILENCE = bytes(bytearray(b"silence"))  # an object of its own, told by identity
 
 
 @dataclass(slots=True)
 class LineBlock:
-    """Whole lines of a source. ``start`` is the source's position of its first byte, ``line`` counts from 0.
+    """Whole lines of a source, or none while a pipe is silent.
 
-    ``ends`` are the positions of the line breaks in ``data``. ``cut_short``: the block is the first bytes of one line
-    that is longer than allowed; ``size_bytes`` is all of it.
+    ``start`` is the source's position of the first byte, ``line`` counts from 0, ``ends`` are the positions of the line
+    breaks in ``data``. ``cut_short``: the block is the first bytes of one line that is longer than allowed, and
+    ``size_bytes`` is all of it.
     """
 
     data: bytes
@@ -54,6 +57,7 @@ class FileSource:
     stream: BufferedReader
     total_bytes: int | None
     resumed: bool = False
+    is_pipe: bool = False
 
     def blocks(self, lines_max: int) -> Iterator[LineBlock]:
         """Blocks of at most ``lines_max`` whole lines; the last line may lack its line break.
@@ -63,6 +67,9 @@ class FileSource:
         position, line = self.row.position_bytes, self.row.lines
         carry = rest = b""
         while chunk := rest or self._read():
+            if chunk is _SILENCE:
+                yield LineBlock(b"", position, line, 0, 0, np.empty(0, np.int64))
+                continue
             data, rest = carry + chunk, b""
             whole = data.rfind(b"\n") + 1
             carry = data[whole:]
@@ -80,6 +87,8 @@ class FileSource:
         """Skip to the end of a line that is too long; also returns what was read beyond it."""
         size_bytes, kept, rest = len(begun), begun[: LINE_BYTES_MAX + 1], b""
         while chunk := self._read():
+            if chunk is _SILENCE:
+                continue
             at = chunk.find(b"\n") + 1
             size_bytes += at or len(chunk)
             if at:
@@ -88,7 +97,10 @@ class FileSource:
         return LineBlock(kept, position, line, 1, size_bytes, np.array([len(kept)]), cut_short=True), rest
 
     def _read(self) -> bytes:
+        """What comes next; nothing at the end; `_SILENCE` if a pipe has had nothing to say for a while."""
         try:
+            if self.is_pipe and not select.select([self.stream], [], [], PIPE_SILENCE_S)[0]:
+                return _SILENCE
             return self.stream.read1(READ_BLOCK_BYTES)
         except OSError as error:
             raise InputRefused(
@@ -98,7 +110,7 @@ class FileSource:
 
     def close(self) -> None:
         """Close the file (not standard input)."""
-        if self.key is not None:
+        if self.row.name != STDIN_NAME:
             self.stream.close()
 
 
@@ -125,9 +137,20 @@ def open_source(
     """
     if str(path) == STDIN_NAME:
         row = SourceRow(name=STDIN_NAME, **_stored(fields))
-        return FileSource(None, row, cast(BufferedReader, sys.stdin.buffer), None)
-    where = Path(path)
-    stream = _open(where)
+        stdin = cast(BufferedReader, sys.stdin.buffer)
+        return FileSource(None, row, stdin, None, is_pipe=_can_be_silent(stdin))
+    stream = _open(Path(path))
+    try:
+        return _at_its_position(view, Path(path), stream, fields, (again, name))
+    except BaseException:
+        stream.close()
+        raise
+
+
+def _at_its_position(
+    view: ReadView, where: Path, stream: BufferedReader, fields: FieldSettings, identity: tuple[bool, str]
+) -> FileSource:
+    again, name = identity
     status = os.fstat(stream.fileno())
     head = _head(stream, HEAD_BYTES)
     fresh = SourceRow(
@@ -142,8 +165,9 @@ def open_source(
     regular = stat.S_ISREG(status.st_mode)
     known = None if again or not regular else _known(view, fresh, head, named=bool(name))
     if known is None:
-        key = uuid.uuid4().bytes if regular else None
-        return FileSource(key, fresh, stream, status.st_size if regular else None)
+        if not regular:
+            return FileSource(None, fresh, stream, None, is_pipe=_can_be_silent(stream))
+        return FileSource(uuid.uuid4().bytes, fresh, stream, status.st_size)
     key, row = known
     _assert_same_settings(row, fresh)
     if status.st_size < row.position_bytes:
@@ -174,6 +198,14 @@ def _open(where: Path) -> BufferedReader:
         raise NotFound(f"there is no file {where}", hint="check the path") from None
     except OSError as error:
         raise NotFound(f"{where} cannot be read: {error.strerror}", hint="check its permissions") from None
+
+
+def _can_be_silent(stream: BufferedReader) -> bool:
+    """Whether it is worth asking the system for news before reading: a pipe, a socket, a terminal."""
+    try:
+        return not stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:  # not a file of the system, but one in memory
+        return False
 
 
 def _head(stream: BufferedReader, size_bytes: int) -> bytes:

@@ -1,0 +1,56 @@
+# Everything runs inside .venv, which `make install` builds; nothing is installed anywhere else.
+# Paths are relative throughout: make cannot handle a space in the path of a target.
+
+SHELL := /bin/sh
+.SUFFIXES:
+.DEFAULT_GOAL := help
+.PHONY: help install test-tools demo test coverage lint bench soak dist clean
+MAKEFLAGS += --no-print-directory
+
+PY := .venv/bin/python
+# Workers of the test run.
+JOBS ?= 2
+
+help: ## show this list
+	@echo "uniqdb: exact unique visitors for any time window"
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@echo
+	@echo "A Python of your choice: make PYTHON=/path/to/python3 install"
+
+install: ## build .venv with the uniqdb command (.venv/bin/uniqdb)
+	@python=$$(sh tools/find_python.sh) && "$$python" tools/make_venv.py install
+
+test-tools:
+	@python=$$(sh tools/find_python.sh) && "$$python" tools/make_venv.py test
+
+demo: install ## generate and ingest a million visits, then ask questions
+	@.venv/bin/uniqdb demo
+
+test: test-tools ## run all tests but the long ones
+	@$(PY) -m pytest -q -n $(JOBS) --dist loadfile --benchmark-disable
+
+coverage: test-tools ## run the tests and write htmlcov/index.html
+	@$(PY) -m pytest -q -n $(JOBS) --dist loadfile --benchmark-disable --cov --cov-report=term --cov-report=html
+
+lint: test-tools ## check style (ruff) and types (mypy)
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy --strict engine/
+	@$(PY) -m mypy cli/
+
+bench: test-tools ## measure speed against simple code on the same input
+	@$(PY) bench/run.py
+
+soak: test-tools ## run the long tests (many minutes)
+	@$(PY) -m pytest -q -m soak --benchmark-disable tests
+	@$(PY) bench/soak.py
+
+dist: test-tools ## build the wheel and the source archive into dist/
+	@rm -rf dist
+	@$(PY) -m build --no-isolation --outdir dist .
+
+clean: ## remove all that make has made, .venv included
+	@rm -rf .venv .venv.new .venv.old .venv.lock dist build htmlcov uniqdb-demo .coverage .coverage.* \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	@find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

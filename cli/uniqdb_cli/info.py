@@ -1,0 +1,82 @@
+"""``uniqdb info``: what a store holds."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from uniqdb.errors import UsageError
+from uniqdb_cli.output import is_terminal, print_table
+from uniqdb_cli.reading import open_reader
+from uniqdb_cli.settings import load_settings
+from uniqdb_cli.words import ConfigOption, FormatOption, OutputFormat, StoreOption
+
+if TYPE_CHECKING:
+    from uniqdb.calendar_zone import CalendarZone
+    from uniqdb.info import StoreInfo
+
+FORMATS = (OutputFormat.TABLE, OutputFormat.JSON, OutputFormat.JSONL)
+
+
+def info(form: FormatOption = None, store: StoreOption = None, config: ConfigOption = None) -> None:
+    """Show what a store holds.
+
+    Visits, visitors, buckets, sizes, sources, and what is in quarantine.
+    Formats: table, json, jsonl (one object in one line).
+
+    \b
+      uniqdb info
+      uniqdb info --format json
+    """
+    if form is not None and form not in FORMATS:
+        raise UsageError(f"info has no format {form}", hint=f"use one of {', '.join(FORMATS)}")
+    settings = load_settings(config, store=store)
+    with open_reader(settings.store) as engine:
+        found = engine.info()
+        with engine.snapshot() as snapshot:
+            zone = snapshot.answers.zone
+    if form is OutputFormat.TABLE or (form is None and is_terminal(sys.stdout)):
+        _write_table(found, zone)
+        return
+    import msgspec
+
+    line = msgspec.json.encode(found)
+    sys.stdout.write((line if form is not OutputFormat.JSON else msgspec.json.format(line, indent=2)).decode() + "\n")
+
+
+def _write_table(found: "StoreInfo", zone: "CalendarZone") -> None:
+    def moment(time_s: int | None) -> str:
+        return "none" if time_s is None else zone.isoformat(time_s)
+
+    rows = [
+        ("path", found.path),
+        ("store uuid", found.store_uuid),
+        ("format, generation, epoch", f"{found.format_version}, {found.generation}, {found.epoch}"),
+        ("time zone", found.timezone),
+        ("commits", f"{found.commits:,}"),
+        ("visits", f"{found.visits:,}"),
+        ("different visitors", f"{found.uids:,}"),
+        ("first visit", moment(found.event_time_s_min)),
+        ("newest visit", moment(found.event_time_s_max)),
+        ("buckets", ", ".join(f"{name} {count:,}" for name, count in found.buckets.items())),
+        ("data file", f"{found.file_bytes:,} bytes, {found.live_bytes:,} of them in use"),
+        ("quarantined", ", ".join(f"{name} {count:,}" for name, count in sorted(found.quarantined.items())) or "none"),
+    ]
+    print_table("The store", ["fact", "value"], rows)
+    if not found.sources:
+        return
+    print()
+    columns = ["source", "kind", "visits#", "refused#", "position (bytes)#", "state"]
+    print_table(
+        "Its sources",
+        columns,
+        [
+            (
+                one.name,
+                one.kind,
+                f"{one.visits:,}",
+                f"{one.refused:,}",
+                f"{one.position_bytes:,}",
+                "read to its end" if one.finished else "interrupted: ingest it again to continue",
+            )
+            for one in found.sources
+        ],
+    )

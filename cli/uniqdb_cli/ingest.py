@@ -1,0 +1,168 @@
+"""``uniqdb ingest``: count a file or a pipe of JSON lines."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from uniqdb.limits import COMMIT_VISITS, COMMIT_VISITS_MAX
+from uniqdb_cli.output import is_terminal, say
+from uniqdb_cli.settings import Settings, load_settings
+from uniqdb_cli.stopping import StopRequest, stop_on_signals
+from uniqdb_cli.words import ConfigOption, StoreOption, TimezoneOption, TsUnit
+
+if TYPE_CHECKING:
+    from uniqdb.engine import Engine
+    from uniqdb.stream.driver import IngestSummary, Progress
+
+REFRESH_S = 0.1
+
+
+def ingest(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file of JSON lines; - is standard input.")],
+    store: StoreOption = None,
+    timezone: TimezoneOption = None,
+    ts_field: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Key of the event time, or a dotted path [default: ts].")
+    ] = None,
+    uid_field: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Key of the visitor's id, or a dotted path [default: uid].")
+    ] = None,
+    ts_unit: Annotated[
+        TsUnit | None, typer.Option(help="Unit of event times [default: s].", show_default=False)
+    ] = None,
+    commit_visits: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=COMMIT_VISITS_MAX,
+            help=f"Visits per commit [default: {COMMIT_VISITS}].",
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse the input at its first bad record.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Read a file anew that was read before.")] = False,
+    source_name: Annotated[
+        str, typer.Option(metavar="NAME", help="Remember the file under this name instead of its own.")
+    ] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Count the visits of a file or a pipe. Creates the store if there is none.
+
+    A file is remembered with its position: the same command continues where an earlier run stopped, and a file that was
+    read to its end is not counted twice. A pipe has no position. Records that are no visits go to quarantine.
+
+    \b
+      uniqdb ingest visits.jsonl
+      uniqdb ingest clicks.jsonl --ts-field time --ts-unit ms --uid-field user.id
+      zcat visits.jsonl.gz | uniqdb ingest - --timezone Europe/Zurich
+    """
+    settings = load_settings(
+        config,
+        store=store,
+        timezone=timezone,
+        ts_field=ts_field,
+        uid_field=uid_field,
+        ts_unit=ts_unit,
+        commit_visits=commit_visits,
+    )
+    from uniqdb.stream.driver import IngestOptions, ingest_file
+    from uniqdb.visit import FieldSettings
+
+    fields = FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit)
+    options = IngestOptions(fields, settings.commit_visits, strict, again, source_name)
+    with stop_on_signals() as stop, _open_for_ingest(file, settings) as engine, _progress_bar(file) as on_progress:
+        summary = ingest_file(engine, file, options, on_progress=on_progress, should_stop=stop.is_made)
+    for line in _summary_lines(summary, stop, is_pipe=file == "-"):
+        say(line)
+    if summary.interrupted:
+        raise typer.Exit(stop.exit_code)
+
+
+@contextmanager
+def _open_for_ingest(file: str, settings: Settings) -> Iterator["Engine"]:
+    """The store, created if there is none; not for a file that cannot be read."""
+    from uniqdb.engine import open as open_store
+    from uniqdb.errors import NotFound
+    from uniqdb.manifest import is_store
+
+    where = Path(file)
+    if file != "-" and (where.is_dir() or not os.access(where, os.R_OK)):
+        cause = "is a directory" if where.is_dir() else "cannot be read" if where.exists() else "does not exist"
+        raise NotFound(f"{file} {cause}", hint="name a file of JSON lines, or - for standard input")
+    is_new = not is_store(Path(settings.store))
+    with open_store(settings.store, timezone=settings.timezone) as engine:
+        if is_new:
+            iso = " Times without an offset count as UTC." if settings.ts_unit == TsUnit.ISO8601 else ""
+            say(f"Created the store {settings.store}, time zone {engine.timezone}.{iso}")
+        yield engine
+
+
+# ---------------------------------------------------------------- progress
+@contextmanager
+def _progress_bar(file: str) -> Iterator[Callable[["Progress"], None] | None]:
+    """A bar on standard error if somebody is looking."""
+    if not is_terminal(sys.stderr):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[visits]:,} visits, {task.fields[rate]:,.0f}/s", markup=False),
+        TimeRemainingColumn(),
+    )
+    name = "standard input" if file == "-" else Path(file).name
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None, visits=0, rate=0.0)
+        shown_at_s = -REFRESH_S
+
+        def show(progress: "Progress") -> None:
+            nonlocal shown_at_s
+            if progress.elapsed_s - shown_at_s < REFRESH_S and progress.position_bytes != progress.total_bytes:
+                return
+            shown_at_s = progress.elapsed_s
+            rate = progress.visits / max(progress.elapsed_s, 0.001)
+            bar.update(
+                task,
+                completed=progress.position_bytes,
+                total=progress.total_bytes,
+                visits=progress.visits,
+                rate=rate,
+            )
+
+        yield show
+
+
+# ---------------------------------------------------------------- the summary
+def _summary_lines(summary: "IngestSummary", stop: StopRequest, *, is_pipe: bool) -> Iterator[str]:
+    name = "standard input" if is_pipe else summary.source
+    if summary.finished_before and not summary.records:
+        yield f"Nothing new in {name}: it was read to its end before."
+        return
+    if summary.resumed_at_bytes:
+        yield f"Continued {name} at byte {summary.resumed_at_bytes:,}."
+    rate = summary.visits / max(summary.elapsed_s, 0.001)
+    yield (
+        f"{summary.visits:,} visits from {name} in {summary.elapsed_s:.1f} s ({rate:,.0f} visits/s, "
+        f"{summary.commits:,} {'commit' if summary.commits == 1 else 'commits'})."
+    )
+    if summary.refused:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(summary.refused.items()))
+        yield f"{sum(summary.refused.values()):,} records refused and kept in quarantine: {reasons}."
+    if summary.interrupted:
+        if is_pipe:
+            yield f"Interrupted by signal {stop.signal_number}: what was read is committed; a pipe cannot be continued."
+        else:
+            yield (
+                f"Interrupted by signal {stop.signal_number} at byte {summary.position_bytes:,}: what was read is "
+                "committed. Run the same command again to continue there."
+            )

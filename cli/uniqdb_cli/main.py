@@ -1,0 +1,102 @@
+"""The ``uniqdb`` command: its commands, and how each way to fail ends."""
+
+import errno
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from uniqdb import __version__
+from uniqdb.errors import CannotWrite, UniqdbError
+from uniqdb_cli.check import check
+from uniqdb_cli.demo import demo
+from uniqdb_cli.exists import exists
+from uniqdb_cli.generate import generate
+from uniqdb_cli.info import info
+from uniqdb_cli.ingest import ingest
+from uniqdb_cli.init import init
+from uniqdb_cli.output import discard_stdout, error_line, say
+from uniqdb_cli.query import query
+
+INTERRUPTED = 130
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+class Commands(TyperGroup):
+    """The commands, with one end for every error that is not a bug: a line on standard error and its exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return result
+        except UniqdbError as error:
+            return _end(error)
+        except BrokenPipeError:
+            # The reader (`| head`) has seen enough.
+            discard_stdout()
+            raise typer.Exit(0) from None
+        except KeyboardInterrupt:
+            say("uniqdb: interrupted.")
+            raise typer.Exit(INTERRUPTED) from None
+        except OSError as error:
+            if error.errno not in _DISK_ERRORS:
+                raise
+            discard_stdout()
+            return _end(CannotWrite(f"cannot write: {error.strerror}", hint="check the space on the disk"))
+
+
+def _end(error: UniqdbError) -> None:
+    say(error_line(error))
+    raise typer.Exit(error.exit_code)
+
+
+# Plain help: rich's would take as long to load as all the rest, and help must come at once.
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for command in (init, ingest, query, exists, info, check, generate, demo):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"uniqdb {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def commands(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Exact unique visitors for any time window.
+
+    \b
+      uniqdb ingest visits.jsonl            count a file of JSON lines
+      uniqdb query --window 30d             different visitors of the last 30 days
+      uniqdb query --by day                 ... of each day
+      uniqdb exists fbfcbfc80d60cb19266     was this visitor here?
+
+    The store is ./visits.uniqdb unless --store, UNIQDB_STORE or the settings file names another.
+
+    Exit codes: 0 fine, 1 "no" (exists), 2 usage, 65 input refused, 66 no such input or store, 70 a swept bucket is
+    needed, 73 cannot write, 74 the store is damaged, 75 another process writes, 130 and 143 interrupted.
+    """
+
+
+def run() -> None:
+    """Entry point of the ``uniqdb`` script."""
+    for stream in (sys.stdout, sys.stderr):
+        # What the terminal's encoding lacks is escaped; a name must not end a command.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="uniqdb")

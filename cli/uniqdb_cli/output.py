@@ -1,0 +1,159 @@
+"""What goes to the terminal: errors in one line, answers in every format, nothing that a terminal would obey."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import IO, TYPE_CHECKING
+
+from uniqdb.errors import UniqdbError
+from uniqdb_cli.words import OutputFormat
+
+if TYPE_CHECKING:
+    from uniqdb.record import CountRecord
+
+TABLE_ROWS_MAX = 10_000
+"""A longer answer is printed as several tables, so that it begins at once and needs no memory."""
+
+
+# ---------------------------------------------------------------- words for people
+def is_terminal(stream: IO[str] | None) -> bool:
+    """Whether somebody is looking. A closed stream is None."""
+    return stream is not None and stream.isatty()
+
+
+def printable(text: str) -> str:
+    """The text with everything escaped that a terminal might obey or that has no glyph (lone surrogates too)."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def say(text: str) -> None:
+    """A line on standard error."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def error_line(error: UniqdbError) -> str:
+    """``uniqdb: what is wrong. What to do.``"""
+    hint = error.hint[:1].upper() + error.hint[1:] if error.hint[:1].islower() else error.hint
+    end = "" if hint.endswith((".", "?", "!")) else "."
+    return f"uniqdb: {error.message}. {hint}{end}"
+
+
+def discard_stdout() -> None:
+    """After a write to standard output failed: let Python's own last flush go nowhere, silently."""
+    try:
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, sys.stdout.fileno())
+        os.close(descriptor)
+    except (OSError, ValueError, AttributeError):
+        pass  # standard output is closed or no file: nothing will be flushed to it
+
+
+def choose_format(wanted: str | None, allowed: Iterable[OutputFormat] = tuple(OutputFormat)) -> OutputFormat:
+    """The wanted format, or a table on a terminal and JSON lines otherwise."""
+    if wanted is not None and wanted in tuple(allowed):
+        return OutputFormat(wanted)
+    return OutputFormat.TABLE if is_terminal(sys.stdout) else OutputFormat.JSONL
+
+
+# ---------------------------------------------------------------- tables
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on standard output; columns whose name ends with ``#`` are numbers, aligned to the right.
+
+    It is never narrower than its content: a terminal may wrap a line, but no digit is cut off.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        table.add_column(column.removesuffix("#"), justify="right" if column.endswith("#") else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(printable, row))
+    needed = Measurement.get(console, console.options.update(width=10_000), table).maximum
+    if needed > console.width:
+        console = Console(highlight=False, markup=False, emoji=False, width=needed)
+    with console.capture() as captured:
+        console.print(table)
+    lines = [title, "", *(line.rstrip() for line in captured.get().splitlines())]
+    sys.stdout.write("\n".join(lines).rstrip() + "\n")
+
+
+# ---------------------------------------------------------------- counts
+def write_counts(records: Iterable["CountRecord"], form: OutputFormat, end_text: Callable[[int], str]) -> None:
+    """Counts on standard output, as they come. ``end_text`` writes an instant in the store's zone."""
+    if form is OutputFormat.TABLE:
+        _write_tables(iter(records), end_text)
+    elif form is OutputFormat.JSON:
+        _write_array(records)
+    elif form is OutputFormat.JSONL:
+        for record in records:
+            sys.stdout.write(record.to_json().decode() + "\n")
+    elif form is OutputFormat.VALUE:
+        for record in records:
+            sys.stdout.write(f"{record.count}\n")
+    else:
+        _write_csv(records)
+
+
+def _write_array(records: Iterable["CountRecord"]) -> None:
+    separator = "[\n "
+    for record in records:
+        sys.stdout.write(separator + record.to_json().decode())
+        separator = ",\n "
+    sys.stdout.write("[]\n" if separator == "[\n " else "\n]\n")
+
+
+def _write_csv(records: Iterable["CountRecord"]) -> None:
+    import csv
+
+    from uniqdb.record import CountRecord
+
+    names = CountRecord.__struct_fields__
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(names)
+    for record in records:
+        values = record.to_dict()
+        values["complete"] = "true" if record.complete else "false"
+        writer.writerow([values.get(name, "") for name in names])
+
+
+def _write_tables(records: Iterator["CountRecord"], end_text: Callable[[int], str]) -> None:
+    first = True
+    while chunk := list(islice(records, TABLE_ROWS_MAX)):
+        first = False
+        _write_table(chunk, end_text)
+    if first:
+        print("No visits there.")
+
+
+def _write_table(records: list["CountRecord"], end_text: Callable[[int], str]) -> None:
+    is_window = records[0].granularity == "window"
+    head = ["window", "as of"] if is_window else [records[0].granularity]
+    starts = [record.datetime for record in records]
+    times = _shorten([*starts, *(end_text(record.end_ts) for record in records)])
+    rows = []
+    for record, start, end in zip(records, times, times[len(records) :], strict=False):
+        label = [str(record.window), str(record.as_of), start, end] if is_window else [start, end]
+        complete = "yes" if record.complete else "no"
+        rows.append([*label, f"{record.count:,}", f"{record.visits:,}", record.status, complete])
+    head = [*head, "from", "to"] if is_window else [*head, "to"]
+    columns = [*head, "unique visitors#", "visits#", "status", "complete"]
+    print_table(f"Time zone {records[0].timezone}. `to` is not included.", columns, rows)
+
+
+def _shorten(times: list[str]) -> list[str]:
+    """ISO times of whole minutes without what all of them share: seconds, one offset, midnight.
+
+    Around a change of the clocks offsets differ; then they stay, because a label may come twice.
+    """
+    parts = [time.partition("T") for time in times]
+    offsets = {clock[8:] for _, _, clock in parts}
+    is_midnight = len(offsets) == 1 and all(clock[:5] == "00:00" for _, _, clock in parts)
+    if is_midnight:
+        return [date for date, _, _ in parts]
+    keep = slice(8, None) if len(offsets) > 1 else slice(0, 0)
+    return [f"{date}T{clock[:5]}{clock[keep]}" for date, _, clock in parts]

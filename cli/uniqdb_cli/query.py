@@ -1,0 +1,110 @@
+"""``uniqdb query``: how many different visitors."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from uniqdb.errors import UsageError
+from uniqdb_cli.output import choose_format, write_counts
+from uniqdb_cli.reading import open_snapshot, parse_all, resolve_as_of
+from uniqdb_cli.settings import load_settings
+from uniqdb_cli.words import AsOfOption, By, ConfigOption, FormatOption, StoreOption
+
+if TYPE_CHECKING:
+    from uniqdb.calendar_zone import CalendarZone
+    from uniqdb.reading import Snapshot
+    from uniqdb.record import CountRecord
+
+TRAILING_WINDOWS = ("7d", "30d", "90d", "180d", "365d")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked. Of windows, periods, a granularity and an interval at most one kind."""
+
+    windows: list[str]
+    periods: list[str]
+    by: str | None
+    start: str | None
+    end: str | None
+    fill: bool = False
+    as_of: str | None = None
+
+    def __post_init__(self) -> None:
+        has_edge = self.start is not None or self.end is not None
+        is_interval = has_edge and self.by is None
+        kinds = {"--window": self.windows, "--period": self.periods, "--by": self.by, "--from": is_interval}
+        given = [name for name, value in kinds.items() if value]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} do not go together", hint="ask one after the other")
+        if is_interval and (self.start is None or self.end is None):
+            missing = "--from" if self.start is None else "--to"
+            raise UsageError(f"the interval has no {missing[2:]}", hint=f"give {missing} too, or --by for a series")
+        if self.fill and self.by is None:
+            raise UsageError("--fill is for a series", hint="give --by too")
+        if self.as_of is not None and given not in ([], ["--window"]):
+            raise UsageError(f"--as-of does not go with {given[0]}", hint="it says where trailing windows end")
+
+
+def query(
+    window: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SPAN", help="The last days, hours or minutes: 30d, 24h, 45m. Repeatable."),
+    ] = None,
+    period: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PERIOD", help="2016, 2016-07, 2016-W28, 2016-07-11, 2016-07-11T13. Repeatable."),
+    ] = None,
+    by: Annotated[By | None, typer.Option(help="A series: each bucket that had visits.", show_default=False)] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Start: a period, a time, seconds.")
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option("--to", metavar="TIME", help="End: a day, week, month or year includes it; a time does not."),
+    ] = None,
+    fill: Annotated[bool, typer.Option("--fill", help="With --by: also the buckets without visits.")] = False,
+    as_of: AsOfOption = None,
+    form: FormatOption = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Count different visitors.
+
+    Of windows, periods, an interval, or of every bucket of a series. Counts are exact, and all of one answer come from
+    one commit. Without an option: the trailing windows of 7, 30, 90,
+    180 and 365 days.
+
+    \b
+      uniqdb query --window 30d --window 24h
+      uniqdb query --window 30d --as-of 2016-08-31 --format value
+      uniqdb query --period 2016-W28
+      uniqdb query --by day --from 2016-07-01 --to 2016-07-31 --format csv
+      uniqdb query --from 2016-07-11T08:00 --to 2016-07-11T12:00
+    """
+    settings = load_settings(config, store=store, format=form)
+    question = Question(window or [], period or [], by, start, end, fill, as_of)
+    with open_snapshot(settings.store) as (snapshot, zone):
+        write_counts(answers(question, snapshot, zone), choose_format(settings.format), zone.isoformat)
+
+
+def answers(question: Question, snapshot: "Snapshot", zone: "CalendarZone") -> Iterator["CountRecord"]:
+    """The records that answer the question, as they are computed."""
+    if question.by is not None:
+        if question.start is None or question.end is None:
+            snapshot.answers.as_of_default_s()  # an empty store has no first or last bucket: NotFound says so
+        yield from snapshot.series(question.by, question.start, question.end, fill=question.fill)
+    elif question.start is not None and question.end is not None:
+        yield snapshot.count_between(question.start, question.end)
+    elif question.periods:
+        parse_all(question.periods, zone, periods=True)
+        for text in question.periods:
+            yield snapshot.count(text)
+    else:
+        windows = question.windows or TRAILING_WINDOWS
+        parse_all(windows, zone, periods=False)
+        as_of = resolve_as_of(question.as_of, zone)
+        for text in windows:
+            yield snapshot.count(text, as_of=as_of)

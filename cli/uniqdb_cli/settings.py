@@ -1,0 +1,125 @@
+"""Settings: flags before ``UNIQDB_*`` variables before the settings file before the defaults.
+
+A key that does not exist is an error wherever it stands: a misspelt ``stroe`` would otherwise write to another store
+than its author thinks.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from uniqdb.errors import NotFound, UsageError
+from uniqdb.limits import COMMIT_VISITS, COMMIT_VISITS_MAX
+from uniqdb_cli.words import OutputFormat, TsUnit
+
+PREFIX = "UNIQDB_"
+CONFIG_VARIABLE = "UNIQDB_CONFIG"
+CONFIG_PLACES = ("config/uniqdb.toml", "uniqdb.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting there is. A relative ``store`` starts at the current directory, wherever it was set."""
+
+    store: str = "./visits.uniqdb"
+    timezone: str | None = None
+    """Only for creating a store; None is UTC."""
+    ts_field: str = "ts"
+    uid_field: str = "uid"
+    ts_unit: str = "s"
+    commit_visits: int = COMMIT_VISITS
+    format: str | None = None
+    """None: a table on a terminal, JSON lines otherwise."""
+
+
+KEYS = tuple(field.name for field in fields(Settings))
+_CHOICES: dict[str, tuple[str, ...]] = {"ts_unit": tuple(TsUnit), "format": tuple(OutputFormat)}
+
+
+def load_settings(config: Path | None = None, **flags: object) -> Settings:
+    """The settings in force. ``flags`` are what the command line gave; None is not given.
+
+    Raises UsageError for unknown keys and for values that cannot be, NotFound if a file that was named is not there.
+    """
+    given: dict[str, object] = {}
+    place = _config_place(config)
+    if place is not None:
+        given |= _from_file(place)
+    given |= _from_environment(os.environ)
+    given |= {
+        key: _checked("--" + key.replace("_", "-"), key, value) for key, value in flags.items() if value is not None
+    }
+    # Each value was checked to have the type of its field.
+    known: dict[str, Any] = given
+    return replace(Settings(), **known)
+
+
+def _config_place(config: Path | None) -> Path | None:
+    named = str(config) if config is not None else os.environ.get(CONFIG_VARIABLE)
+    if named:
+        return Path(named)
+    return next((place for name in CONFIG_PLACES if (place := Path(name)).is_file()), None)
+
+
+def _from_file(place: Path) -> dict[str, object]:
+    import tomllib
+
+    try:
+        text = place.read_text("utf-8")
+    except OSError as error:
+        raise NotFound(
+            f"the settings file {place} cannot be read: {error.strerror}",
+            hint=f"correct --config or {CONFIG_VARIABLE}, or leave it out",
+        ) from None
+    except UnicodeDecodeError:
+        raise UsageError(f"the settings file {place} is not UTF-8 text", hint="save it as UTF-8") from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"the settings file {place} is not TOML: {error}", hint="correct that line") from None
+    found = {}
+    for key, value in table.items():
+        if key not in KEYS:
+            raise UsageError(f"{place}: there is no setting {key!r}", hint=_alternatives(key, KEYS))
+        found[key] = _checked(f"{place}: {key}", key, value)
+    return found
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
+    found = {}
+    names = {PREFIX + key.upper(): key for key in KEYS}
+    for name in sorted(environment):
+        # An empty variable is as good as none: scripts cannot always unset.
+        if not name.startswith(PREFIX) or name == CONFIG_VARIABLE or not environment[name]:
+            continue
+        if name not in names:
+            hint = _alternatives(name, [*names, CONFIG_VARIABLE])
+            raise UsageError(f"the environment sets {name}, which is no setting", hint=hint)
+        value, key = environment[name], names[name]
+        is_number = key == "commit_visits" and value.isascii() and value.isdigit() and len(value) < 20
+        found[key] = _checked(name, key, int(value) if is_number else value)
+    return found
+
+
+def _alternatives(key: str, known: Iterable[str]) -> str:
+    import difflib
+
+    names = list(known)
+    close = difflib.get_close_matches(key, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"the settings are {', '.join(names)}"
+
+
+def _checked(where: str, key: str, value: object) -> object:
+    """The value, if it can be one of the key. Raises UsageError, naming where it was set."""
+    if key == "commit_visits":
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= COMMIT_VISITS_MAX:
+            raise UsageError(f"{where}: {value!r} is no number of visits", hint=f"give 1 to {COMMIT_VISITS_MAX:,}")
+        return value
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"{where}: {value!r} is not a text", hint='write it as "text", not empty')
+    choices = _CHOICES.get(key)
+    if choices is not None and value not in choices:
+        raise UsageError(f"{where}: {value!r} is not known", hint=f"use one of {', '.join(choices)}")
+    return str(value)

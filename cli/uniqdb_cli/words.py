@@ -1,0 +1,69 @@
+"""The words that options take, and the options that several commands share."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class OutputFormat(StrEnum):
+    """How answers are written."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    VALUE = "value"
+
+
+class TsUnit(StrEnum):
+    """The unit of event times in the input."""
+
+    S = "s"
+    MS = "ms"
+    US = "us"
+    NS = "ns"
+    ISO8601 = "iso8601"
+
+
+class By(StrEnum):
+    """The granularities of a series."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    YEAR = "year"
+
+
+StoreOption = Annotated[
+    str | None, typer.Option("--store", metavar="PATH", help="The store's directory [default: ./visits.uniqdb].")
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="The settings file [default: ./config/uniqdb.toml, else ./uniqdb.toml]."
+    ),
+]
+TimezoneOption = Annotated[
+    str | None,
+    typer.Option(
+        "--timezone",
+        metavar="ZONE",
+        help="The IANA time zone of a new store, such as Europe/Zurich [default: UTC]. An existing one keeps its own.",
+    ),
+]
+FormatOption = Annotated[
+    OutputFormat | None,
+    typer.Option("--format", help="How to print [default: table on a terminal, jsonl otherwise].", show_default=False),
+]
+AsOfOption = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="DATE",
+        help="The last day of trailing windows: a date, a time, or `today` [default: the day of the newest visit].",
+    ),
+]

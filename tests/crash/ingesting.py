@@ -1,0 +1,19 @@
+"""A child process that ingests a file into a store, for tests that kill it."""
+
+import sys
+from pathlib import Path
+
+import uniqdb
+from engines import options  # a tiny dictionary: it merges, drains and splits all the time
+from uniqdb.stream.driver import IngestOptions, ingest_file
+
+
+def main(store: str, source: str, commit_visits: int) -> None:
+    with uniqdb.open(store, options=options()) as db:
+        print("open", flush=True)
+        ingest_file(db, Path(source), IngestOptions(commit_visits=commit_visits))
+    print("done", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

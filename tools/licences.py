@@ -1,0 +1,94 @@
+"""Write docs/licences.md from what the installed packages say about themselves.
+
+Run it with the Python of the environment, after `make test` built it: `.venv/bin/python tools/licences.py`.
+"""
+
+import re
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "licences.md"
+
+# Extras that are not part of the environment of tests; as the metadata of the packages says.
+EXTRAS = {
+    "confluent-kafka": "Apache-2.0",
+    "litestar": "MIT",
+    "plotext": "MIT",
+    "prometheus-client": "Apache-2.0 AND BSD-2-Clause",
+    "uvicorn": "BSD-3-Clause",
+}
+# Packages whose metadata names the licence only in words; its SPDX name.
+BY_HAND = {
+    "editables": "MIT",
+    "markdown-it-py": "MIT",
+    "mdurl": "MIT",
+    "pathspec": "MPL-2.0",
+    "shellingham": "ISC",
+    "sortedcontainers": "Apache-2.0",
+    "trove-classifiers": "Apache-2.0",
+}
+
+HEAD = """\
+# Licences of the dependencies
+
+uniqdb itself is under the Apache License 2.0 (see `LICENSE`). It copies no code from others; these packages
+are installed beside it, each under its own licence. `tools/licences.py` writes this page.
+"""
+
+
+def licence(name: str) -> str:
+    """The SPDX expression or short name that the package gives, else what its classifiers say."""
+    if name in BY_HAND:
+        return BY_HAND[name]
+    described = metadata.metadata(name)
+    short = described.get("License-Expression") or described.get("License") or ""
+    if short and "\n" not in short and len(short) <= 80:
+        return short
+    prefix = "License :: OSI Approved :: "
+    classified = [line.removeprefix(prefix) for line in described.get_all("Classifier", []) if prefix in line]
+    if not classified:
+        sys.exit(f"{name} names no licence: read its licence file and enter it in BY_HAND")
+    return " or ".join(classified)
+
+
+def locked() -> dict[str, list[str]]:
+    """Package names of each section of constraints.txt."""
+    sections: dict[str, list[str]] = {}
+    current = ""
+    for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines():
+        if line.startswith("# ["):
+            current = line.strip("# []")
+        elif match := re.match(r"([a-z0-9-]+)==", line):
+            names = sections.setdefault(current, [])
+            if match.group(1) not in names:
+                names.append(match.group(1))
+    return sections
+
+
+def table(title: str, rows: dict[str, str]) -> str:
+    lines = [f"## {title}", "", "| package | licence |", "|---|---|"]
+    lines += [f"| {name} | {words} |" for name, words in sorted(rows.items())]
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    sections = locked()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    asked = {re.split(r"[<>=\[]", line)[0] for key in ("kafka", "plot", "http") for line in extras[key]}
+    pages = [
+        HEAD,
+        table(
+            "Installed with uniqdb (the packages that build it included)",
+            {n: licence(n) for n in sections["install"]},
+        ),
+        table("Extras: kafka, plot, http", {name: EXTRAS[name] for name in asked}),
+        table("Tests and checks only; never distributed", {name: licence(name) for name in sections["test"]}),
+    ]
+    PAGE.write_text("\n".join(pages), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
