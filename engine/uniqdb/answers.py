@@ -8,7 +8,7 @@ import threading
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from typing import TypeVar
 
@@ -34,10 +34,11 @@ from uniqdb.meta import StateRow, read_state
 from uniqdb.record import CountRecord
 from uniqdb.store import ReadView
 from uniqdb.uid_dictionary import UidDictionary
-from uniqdb.window import cover
+from uniqdb.window import cover, parse_period
 
 T = TypeVar("T")
 _CHUNK_ITEMS = 4_096
+_PERIODS_MAX = 4_096
 _FAR_APART_S = 86_400 * 800
 
 
@@ -78,6 +79,17 @@ class StoreFacts:
     lock: threading.RLock
     dictionary: UidDictionary
     cache: MembersCache
+    _periods: dict[str, Bucket] = field(default_factory=dict)
+
+    def period(self, text: str) -> Bucket:
+        """`parse_period` in the store's zone, remembered: programs ask for the same few periods again and again."""
+        bucket = self._periods.get(text)
+        if bucket is None:
+            bucket = parse_period(self.zone, text)
+            if len(self._periods) >= _PERIODS_MAX:
+                self._periods.clear()
+            self._periods[text] = bucket
+        return bucket
 
 
 class Answers:

@@ -29,7 +29,6 @@ from uniqdb.record import CountRecord
 from uniqdb.store import Store
 from uniqdb.uid_dictionary import UidDictionary, first_rows
 from uniqdb.visit import Reason, Verdict, check_many, check_one, uid_text
-from uniqdb.window import parse_period
 from uniqdb.writer import Commit, Writer
 
 T = TypeVar("T")
@@ -342,7 +341,7 @@ class Engine:
 
     def _span(self, reader: Reader, window: str, as_of: Moment | None) -> tuple[int, int]:
         if window[-1:] not in ("d", "h", "m"):
-            bucket = parse_period(self._zone, window)
+            bucket = self._facts.period(window)
             return bucket.start_s, bucket.end_s
         newest = max([*self._times_s, reader.answers.state.event_time_s_max or 0])
         found = resolve_window(self._zone, window, as_of, newest)

@@ -17,7 +17,7 @@ from uniqdb.granularity import Granularity
 from uniqdb.record import CountRecord
 from uniqdb.store import ReadView
 from uniqdb.visit import uid_text
-from uniqdb.window import TrailingWindow, parse_edge, parse_period, parse_window, trailing_interval
+from uniqdb.window import TrailingWindow, parse_edge, parse_window, trailing_interval
 
 Moment: TypeAlias = int | str | datetime.date | datetime.datetime
 """A point in time: Unix seconds, an aware datetime, a date, or period text such as 2016-07-11."""
@@ -115,7 +115,7 @@ class Reader:
                 first = newest if state.event_time_s_min is None else state.event_time_s_min
                 return self.answers.count_interval(first // 60 * 60, newest // 60 * 60 + 60)
             if not _is_trailing(window):
-                return self.answers.bucket_record(parse_period(self._zone, window))
+                return self.answers.bucket_record(self._facts.period(window))
             found = self._resolve(window, as_of)
             record = self.answers.count_interval(found.start_s, found.end_s, "window")
             return msgspec.structs.replace(record, window=found.window.text, as_of=found.as_of)
@@ -214,7 +214,7 @@ class Reader:
 
     def _span(self, window: str, as_of: Moment | None) -> tuple[int, int]:
         if not _is_trailing(window):
-            bucket = parse_period(self._zone, window)
+            bucket = self._facts.period(window)
             return bucket.start_s, bucket.end_s
         found = self._resolve(window, as_of)
         return found.start_s, found.end_s

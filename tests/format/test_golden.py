@@ -1,0 +1,99 @@
+"""The store of format 1, row by row as hexadecimal text: what is written today, and that it can always be read.
+
+    PYTHONPATH=engine:tests python tests/format/test_golden.py > tests/format/golden_v1.txt
+
+writes the file anew. That is right only together with a new format version: stores of the old one are out there.
+"""
+
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import lmdb  # to put the recorded rows into a store below the engine
+import numpy as np
+
+import uniqdb
+from engines import options, rows_of
+from model import Model
+from uniqdb.format import Database
+from uniqdb.manifest import Manifest, write_manifest
+from uniqdb.meta import SourceRow
+from uniqdb.quarantine import Quarantined, read_quarantine
+from uniqdb.writer import Commit
+
+GOLDEN = Path(__file__).with_name("golden_v1.txt")
+STORE_UUID = "00000000-0000-4000-8000-000000000001"
+ZONE = "Asia/Kolkata"  # a small TZif file that is not going to change
+TIMES = [1_468_244_384 + step * step * 977 for step in range(90)]
+UIDS = [f"visitor-{step % 37:02d}" + "é" * (step % 3) for step in range(90)]
+
+
+def write_store(path: Path) -> None:
+    """The golden store: 90 visits in commits of 20, a source, a refused record."""
+    # The two random numbers of a store are given, the rest follows.
+    with mock.patch("uuid.uuid4", return_value=uuid.UUID(STORE_UUID)), mock.patch("secrets.randbits", return_value=7):
+        uniqdb.create(path, timezone=ZONE)
+    with uniqdb.open(path, options=options(20)) as db:
+        for first in range(0, 90, 20):
+            db.add_many(TIMES[first : first + 20], UIDS[first : first + 20])
+            db.commit()
+        source = SourceRow(name="visits.jsonl", ts_field="ts", uid_field="uid", ts_unit="s", position_bytes=99)
+        refused = [Quarantined("malformed", "visits.jsonl", b"{bad", 12, 2)]
+        db.write(Commit(np.empty(0, np.int64), [], refused, {b"source-1": source}))
+
+
+def rows(path: Path) -> Iterator[str]:
+    """Every row of every named database: name, key, value."""
+    env = lmdb.open(str(path / "g1"), max_dbs=32, readonly=True)
+    with env.begin() as txn:
+        for database in Database:
+            handle = env.open_db(database.file_name, txn=txn, create=False)
+            for key, value in txn.cursor(db=handle):
+                yield f"{database.file_name.decode()} {key.hex()} {value.hex()}"
+    env.close()
+
+
+def test_the_same_visits_are_written_as_the_same_bytes(tmp_path: Path) -> None:
+    write_store(tmp_path / "store")
+    written = list(rows(tmp_path / "store"))
+    golden = GOLDEN.read_text().splitlines()
+    # The zone's rules come from the machine's tzdata, whose files may be newer: all else must be the same.
+    zone_row = "meta " + b"store".hex()
+    assert [row for row in written if not row.startswith(zone_row)] == [
+        row for row in golden if not row.startswith(zone_row)
+    ]
+
+
+def test_the_recorded_store_is_read_checked_and_continued(store_path: Path) -> None:
+    (store_path / "g1").mkdir(parents=True)
+    (store_path / "requests").mkdir()
+    env = lmdb.open(str(store_path / "g1"), max_dbs=32, map_size=1 << 24)
+    handles = {database.file_name: env.open_db(database.file_name) for database in Database}
+    with env.begin(write=True) as txn:
+        for line in GOLDEN.read_text().splitlines():
+            name, key, value = line.split(" ")
+            txn.put(bytes.fromhex(key), bytes.fromhex(value), db=handles[name.encode()])
+    env.close()
+    write_manifest(store_path, Manifest(STORE_UUID))
+    model = Model(ZONE)
+    model.add(TIMES, UIDS)
+    with uniqdb.open(store_path, timezone=ZONE, options=options()) as db:
+        assert db.check().problems == []
+        assert rows_of(db) == model.rows()
+        info = db.info()
+        assert [(source.name, source.position_bytes) for source in info.sources] == [("visits.jsonl", 99)]
+        assert info.quarantined == {"malformed": 1}
+        with db.snapshot() as snapshot:
+            assert [row.record for _, row in read_quarantine(snapshot.answers.view)] == [b"{bad"]
+        db.add_many(TIMES, [f"new-{uid}" for uid in UIDS])
+        model.add(TIMES, [f"new-{uid}" for uid in UIDS])
+        assert rows_of(db) == model.rows()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        write_store(Path(folder) / "store")
+        sys.stdout.writelines(line + "\n" for line in rows(Path(folder) / "store"))
