@@ -1,7 +1,8 @@
-"""What a figure was measured on, and the process's I/O counters."""
+"""What a figure was measured on, the process's counters, and how all these programs print a figure."""
 
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -37,3 +38,39 @@ def _lines(path: str) -> list[str]:
 def io_counters() -> dict[str, int]:
     """/proc/self/io as numbers."""
     return {name: int(value) for name, value in (line.split(": ") for line in _lines("/proc/self/io"))}
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process ever held at once; 0 where /proc does not say."""
+    found = next((line.split()[1] for line in _lines("/proc/self/status") if line.startswith("VmHWM")), "0")
+    return int(found) * 1024
+
+
+def pin_to_one_core() -> None:
+    """Keep this process and those that it starts on one core (where the system can do that)."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+# ---------------------------------------------------------------- figures
+MACHINE_SHOWN = "UNIQDB_BENCH_MACHINE_SHOWN"
+"""Set for programs that are started by another one, which has printed the line already."""
+_FIGURE = re.compile(r"^(\w+) +(-?[\d,]+(?:\.\d+)?)$")
+
+
+def show_machine() -> None:
+    """Print the line of `machine`, once for a whole campaign."""
+    if not os.environ.get(MACHINE_SHOWN):
+        print(machine(), flush=True)
+
+
+def show(name: str, value: object) -> None:
+    """Print one figure at once: a name, which ends with its unit, and a value."""
+    text = f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    print(f"{name:30} {text}", flush=True)
+
+
+def figure_of(line: str) -> tuple[str, float] | None:
+    """The inverse of `show` for numbers; None for any other line."""
+    found = _FIGURE.match(line.rstrip())
+    return None if found is None else (found[1], float(found[2].replace(",", "")))

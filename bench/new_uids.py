@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from machine import io_counters, machine
+from machine import io_counters, show, show_machine
 
 import uniqdb
 from uniqdb import CommitRule, OpenOptions
@@ -51,6 +51,7 @@ def run(uids: int, per_commit: int, uid_bytes: int, directory: Path) -> dict[str
         info = db.info()
     after = io_counters()
     latencies.sort()
+    tenths = list(speeds.values())
     median = statistics.median(latencies)
     return {
         "uids": info.uids,
@@ -59,6 +60,7 @@ def run(uids: int, per_commit: int, uid_bytes: int, directory: Path) -> dict[str
         "file_bytes_per_uid": info.file_bytes / uids,
         "file_over_live": info.file_bytes / info.live_bytes,
         "uids_per_s_by_size": {size: round(speed) for size, speed in speeds.items()},
+        "speed_last_over_first": tenths[-1] / tenths[0],
         "commit_median_s": median,
         "commit_p99_over_median": latencies[int(len(latencies) * 0.99)] / median,
         "commit_max_over_median": latencies[-1] / median,
@@ -72,10 +74,10 @@ def main() -> None:
     parser.add_argument("--uid-bytes", type=int, default=20)
     parser.add_argument("--dir", default=None, help="where the store is made (default: a temporary directory)")
     options = parser.parse_args()
-    print(machine())
+    show_machine()
     with tempfile.TemporaryDirectory(dir=options.dir) as directory:
         for name, value in run(options.uids, options.per_commit, options.uid_bytes, Path(directory)).items():
-            print(f"{name:26} {value:,.3f}" if isinstance(value, float) else f"{name:26} {value}")
+            show(name, value)
 
 
 if __name__ == "__main__":

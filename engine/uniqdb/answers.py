@@ -4,9 +4,8 @@
 that of weeks and years. So a lost row raises StoreCorrupt and never reads as "no visits".
 """
 
-import threading
 from bisect import bisect_left
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
@@ -29,6 +28,7 @@ from uniqdb.format import (
     parse_bucket_key,
 )
 from uniqdb.granularity import Bucket, Granularity
+from uniqdb.handle_lock import HandleLock
 from uniqdb.limits import MEMBERS_CACHE_BYTES
 from uniqdb.meta import StateRow, read_state
 from uniqdb.record import CountRecord
@@ -76,7 +76,7 @@ class StoreFacts:
 
     zone: CalendarZone
     epoch: int
-    lock: threading.RLock
+    lock: HandleLock
     dictionary: UidDictionary
     cache: MembersCache
     _periods: dict[str, Bucket] = field(default_factory=dict)
@@ -156,8 +156,7 @@ class Answers:
         last_s = self.zone.bucket_at(above, max(end_s - 1, start_s)).end_s
         rows = self._scan(granularity, first_s, last_s)
         starts = np.fromiter((at for at, _ in rows), np.int64, len(rows))
-        parents, counts = np.unique(self.zone.starts_of(above, starts), return_counts=True)
-        held = dict(zip(parents.tolist(), counts.tolist(), strict=True))
+        held = Counter(self.zone.starts_of(above, starts).tolist())
         for at, payload in self._complete_rows(above, first_s, last_s):
             if not first_s <= at < last_s:
                 continue
@@ -271,7 +270,7 @@ class Answers:
         return in_chunks(self.facts.lock, (uid.decode() for _, uid in found))
 
 
-def in_chunks(lock: threading.RLock, items: Iterator[T]) -> Iterator[T]:
+def in_chunks(lock: HandleLock, items: Iterator[T]) -> Iterator[T]:
     """The items, taken in chunks under the lock, so that no caller's code runs while it is held."""
     while True:
         with lock:

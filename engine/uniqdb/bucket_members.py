@@ -27,7 +27,7 @@ from uniqdb.format import (
 )
 from uniqdb.fragments import UnitEdit, to_merge
 from uniqdb.granularity import Granularity
-from uniqdb.limits import MEMBERS_CACHE_BYTES
+from uniqdb.limits import MEMBERS_CACHE_BUCKETS, MEMBERS_CACHE_BYTES
 from uniqdb.store import CommitPlan, ReadView
 
 _ALWAYS_ARRAY_ENTRIES = 4
@@ -157,7 +157,7 @@ class BucketMembers:
                 one.bucket.members |= one.new_members
             self._cache_bytes += one.bucket.measure()
             self._cache[one.key] = one.bucket
-        while self._cache_bytes > self._cache_bytes_max and self._cache:
+        while self._cache and (self._cache_bytes > self._cache_bytes_max or len(self._cache) > MEMBERS_CACHE_BUCKETS):
             _, dropped = self._cache.popitem(last=False)
             self._cache_bytes -= dropped.size_bytes
 

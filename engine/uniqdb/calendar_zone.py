@@ -257,7 +257,7 @@ class CalendarZone:
         for from_s, to_s in itertools.pairwise([starts[6], *changes_s, starts[-1]]):
             minute_0_s = from_s + (-from_s - self._offset_s(from_s)) % 3600
             hours.append(np.arange(minute_0_s, to_s, 3600, dtype=np.int64))
-        hour_edges = np.unique(np.concatenate(hours))
+        hour_edges = _different(np.concatenate(hours))
         self._refuse_seconds(hour_edges)
         return _YearTable(hour_edges, day_starts, week_starts, month_starts)
 
@@ -294,6 +294,12 @@ class CalendarZone:
             )
 
 
+def _different(times_s: Times) -> Times:
+    """Ascending, each once. (``np.unique`` imports numpy's masked arrays on first use: 15 ms for a short answer.)"""
+    times_s = np.sort(times_s)
+    return times_s[np.concatenate(([True], times_s[1:] != times_s[:-1]))]
+
+
 class _YearTable:
     """The boundaries of one calendar year, and for each granularity a table from time slots to starts.
 
@@ -306,7 +312,7 @@ class _YearTable:
     def __init__(self, hours: Times, day_starts: Times, week_starts: Times, month_starts: Times) -> None:
         """`hours`: all edges and the end. The others: one element per date and one for the date after."""
         self.hours = hours
-        self.days: Times = np.unique(day_starts)
+        self.days: Times = _different(day_starts)
         for edges in (self.hours, self.days):
             edges.setflags(write=False)
         self._slot_s = int(np.gcd.reduce(np.diff(hours)))

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from uniqdb.check import CheckReport, check_view
 from uniqdb.errors import HandleClosed, UsageError
 from uniqdb.format import Database
 from uniqdb.granularity import Granularity
+from uniqdb.handle_lock import HandleLock
 from uniqdb.info import StoreInfo, collect_info
 from uniqdb.manifest import is_store
 from uniqdb.meta import STATE_KEY, STORE_KEY, StateRow, StoreRow, read_store_row, write_row
@@ -98,7 +98,7 @@ class Engine:
         """Use `uniqdb.open`."""
         options = options or OpenOptions()
         self._store, self._rule = store, options.commit
-        self._lock = threading.RLock()
+        self._lock = HandleLock(store)
         try:
             row = read_store_row(store.view(), store.manifest.store_uuid)
             self._zone = CalendarZone.from_tzif(row.zone_name, row.zone_tzif)

@@ -55,6 +55,7 @@ class ReadView:
         self.opened_at_s = time.monotonic()
         self._directories: dict[bytes, Directory | None] = {}
         self._ended = ""
+        self.parked = False
 
     def get(self, database: Database, key: bytes) -> memoryview | None:
         """The sealed value, in LMDB's memory."""
@@ -123,6 +124,19 @@ class ReadView:
             self._ended = why
             self._directories.clear()
             self._txn.abort()
+
+    def park(self) -> None:
+        """End the transaction for now."""
+        if not self._ended:
+            self.parked = True
+            self._txn.abort()
+
+    def resume(self, fresh: "ReadView") -> None:
+        """Go on with the transaction of a view of the same commit.
+
+        No commit means that no page of this state was reused and the map did not move, so even memory views still hold.
+        """
+        self._txn, self.opened_at_s, self.parked = fresh._txn, fresh.opened_at_s, False
 
     def __enter__(self) -> "ReadView":
         return self
@@ -220,15 +234,23 @@ class Store:
         """The handle's own read view of the newest commit; renewed when there is a newer one, or after 5 s."""
         self.assert_usable()
         view = self._view
-        if view is not None:
-            if self.read_only and self._env.info()["last_txnid"] != view.txn_id:
-                self.drop_view()
-            elif time.monotonic() - view.opened_at_s <= READ_TXN_AGE_S_MAX:
+        if view is not None and view.parked:
+            fresh = self._begin()
+            if self._view is view and fresh.txn_id == view.txn_id:
+                view.resume(fresh)
                 return view
-            else:
-                self.drop_view()
+            self._view = fresh
+            return fresh
+        if view is not None and time.monotonic() - view.opened_at_s <= READ_TXN_AGE_S_MAX:
+            return view
+        self.drop_view()
         self._view = self._begin()
         return self._view
+
+    def park(self) -> None:
+        """End the transaction of the handle's own view, but keep the view for when nothing was committed meanwhile."""
+        if self._view is not None:
+            self._view.park()
 
     def drop_view(self) -> None:
         """End the handle's own read view; its memory views are invalid from now on."""

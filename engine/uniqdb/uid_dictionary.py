@@ -28,7 +28,7 @@ from uniqdb.format import (
 )
 from uniqdb.limits import ORDINAL_MAX, UID_CACHE_ENTRIES
 from uniqdb.store import ReadView
-from uniqdb.uid_fragment import I64Array, Query, U64Array, UidColumns, UidProbe, probe
+from uniqdb.uid_fragment import I64Array, Query, U64Array, UidColumns, UidProbe, entries_in, probe
 
 DICTIONARY_KEY = b"dictionary"
 HASH_MAX = 2**64 - 1
@@ -163,8 +163,8 @@ class UidDictionary:
         order = np.argsort(hashes, kind="stable")
         ordered = [uids[at] for at in order.tolist()]
         query = Query(hashes[order], ordered, np.fromiter(map(len, ordered), np.uint16, len(ordered)))
-        for columns in self._columns(view, YOUNG_KEY):
-            rows, ordinals = probe(columns, query)
+        for fragment in directory_of(view, YOUNG_KEY).fragments:
+            rows, ordinals = probe(payload_of(view, YOUNG_KEY, fragment), query)
             found[order[rows]] = ordinals
         layout = self.layout(view)
         bounds = [*np.searchsorted(query.hashes, layout.first_hashes).tolist(), len(uids)]
@@ -172,15 +172,11 @@ class UidDictionary:
             start, end = bounds[number], bounds[number + 1]
             if start == end:
                 continue
-            part = query.between(start, end)
-            for columns in self._columns(view, partition_key(first_hash)):
-                rows, ordinals = probe(columns, part)
+            part, key = query.between(start, end), partition_key(first_hash)
+            for fragment in directory_of(view, key).fragments:
+                rows, ordinals = probe(payload_of(view, key, fragment), part)
                 found[order[start + rows]] = ordinals
         return found
-
-    def _columns(self, view: ReadView, unit_key: bytes) -> Iterator[UidColumns]:
-        for fragment in directory_of(view, unit_key).fragments:
-            yield columns_of(view, unit_key, fragment)
 
     # ------------------------------------------------------------ single uids
     def find(self, view: ReadView, uid: bytes) -> int:
@@ -238,8 +234,8 @@ class UidDictionary:
             yield YOUNG_KEY, columns
         for first_hash in self.layout(view).first_hashes.tolist():
             key = partition_key(first_hash)
-            for columns in self._columns(view, key):
-                yield key, columns
+            for fragment in directory_of(view, key).fragments:
+                yield key, columns_of(view, key, fragment)
 
 
 def directory_of(view: ReadView, unit_key: bytes) -> Directory:
@@ -252,8 +248,13 @@ def directory_of(view: ReadView, unit_key: bytes) -> Directory:
 
 def columns_of(view: ReadView, unit_key: bytes, fragment: FragmentEntry) -> UidColumns:
     """The columns of a listed fragment, verified, in LMDB's memory."""
+    return UidColumns.parse(payload_of(view, unit_key, fragment))
+
+
+def payload_of(view: ReadView, unit_key: bytes, fragment: FragmentEntry) -> memoryview:
+    """The payload of a listed fragment, verified, in LMDB's memory."""
     key = fragment_key(unit_key, fragment.id)
-    columns = UidColumns.parse(view.fragment(Database.UIDS, key).whole())
-    if len(columns) != fragment.entries:
+    payload = view.fragment(Database.UIDS, key).whole()
+    if entries_in(payload) != fragment.entries:
         raise corrupt(Database.UIDS, key, "the fragment does not hold as many entries as its directory says")
-    return columns
+    return payload

@@ -24,6 +24,8 @@ _HEAD = Struct("<II")
 ENTRY_BYTES = 8 + 4 + 4 + 2
 """Bytes of an entry's columns, without its uid."""
 _DISTINCT_LENGTHS_MAX = 64
+_FEW = 16
+"""Below this a Python loop is faster than numpy's fixed costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,11 @@ class UidColumns:
         offsets, lengths = self.offsets[which].tolist(), self.lengths[which].tolist()
         blob = self.blob.tobytes() if len(which) * 4 > len(self) else self.blob.data
         return [bytes(blob[at : at + size]) for at, size in zip(offsets, lengths, strict=True)]
+
+
+def entries_in(payload: bytes | memoryview) -> int:
+    """How many entries a payload says it has; 0 if it is not even as long as its head."""
+    return int(_HEAD.unpack_from(payload)[0]) if len(payload) >= _HEAD.size else 0
 
 
 def column_offsets(count: int) -> tuple[int, int, int, int, int]:
@@ -155,16 +162,19 @@ class Query:
         return Query(self.hashes[start:end], self.uids[start:end], self.lengths[start:end])
 
 
-def probe(columns: UidColumns, query: Query) -> tuple[I64Array, U32Array]:
-    """(positions in the query, ordinals) of the uids that the fragment holds.
+def probe(payload: bytes | memoryview, query: Query) -> tuple[I64Array, U32Array]:
+    """(positions in the query, ordinals) of the uids that the fragment with this verified payload holds.
 
     One binary search per uid over the hash column; a match counts only if the bytes are equal. Different uids with
     the same hash stand side by side, so a candidate whose bytes differ is tried again one entry further.
     """
-    last = len(columns) - 1
-    at = np.searchsorted(columns.hashes, query.hashes)
-    rows = np.flatnonzero(columns.hashes[np.minimum(at, last)] == query.hashes)
-    entries = np.minimum(at[rows], last)
+    hashes: U64Array = np.frombuffer(payload, np.uint64, _HEAD.unpack_from(payload)[0], _HEAD.size)
+    last = len(hashes) - 1
+    entries = np.minimum(hashes.searchsorted(query.hashes), last)
+    rows = np.flatnonzero(hashes[entries] == query.hashes)
+    if not len(rows):  # the rule, where most fragments of a unit hold none of a small batch
+        return rows, np.empty(0, np.uint32)
+    entries, columns = entries[rows], UidColumns.parse(payload)
     found_rows: list[I64Array] = []
     found_ordinals: list[U32Array] = []
     while len(rows):
@@ -176,13 +186,14 @@ def probe(columns: UidColumns, query: Query) -> tuple[I64Array, U32Array]:
         rows, entries = rows[inside], entries[inside]
         same = columns.hashes[entries] == query.hashes[rows]
         rows, entries = rows[same], entries[same]
-    if not found_rows:
-        return np.empty(0, np.int64), np.empty(0, np.uint32)
     return np.concatenate(found_rows), np.concatenate(found_ordinals)
 
 
 def _equal_uids(columns: UidColumns, entries: I64Array, query: Query, rows: I64Array) -> npt.NDArray[np.bool_]:
     """Which candidates hold the very bytes asked for."""
+    if len(entries) <= _FEW:
+        asked = [query.uids[row] for row in rows.tolist()]
+        return np.array([one == uid for one, uid in zip(columns.uids(entries), asked, strict=True)])
     lengths = columns.lengths[entries]
     equal: npt.NDArray[np.bool_] = lengths == query.lengths[rows]
     candidates = np.flatnonzero(equal)

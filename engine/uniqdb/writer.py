@@ -1,5 +1,6 @@
 """One commit: a batch of visits, refused records and source positions, together or not at all."""
 
+import gc
 from dataclasses import dataclass, field
 
 import msgspec
@@ -43,6 +44,15 @@ class Writer:
 
     def commit(self, commit: Commit) -> StateRow:
         """Write everything durably; returns the new state. Raises CommitFailed: then nothing was written."""
+        collecting = gc.isenabled()
+        gc.disable()  # a batch makes many objects and no cycles
+        try:
+            return self._commit(commit)
+        finally:
+            if collecting:
+                gc.enable()
+
+    def _commit(self, commit: Commit) -> StateRow:
         while True:
             plan = self._plan()
             state = msgspec.structs.replace(read_state(plan.view), commit_number=plan.number)

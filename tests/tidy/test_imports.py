@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         ),
     ),
     ("store", frozenset({"change_set", "manifest", "store"})),
-    ("fragments", frozenset({"fragments", "meta", "quarantine"})),
+    ("fragments", frozenset({"fragments", "handle_lock", "meta", "quarantine"})),
     ("members", frozenset({"uid_dictionary", "uid_upkeep", "bucket_members"})),
     ("answers", frozenset({"answers"})),
     ("check", frozenset({"retention", "check"})),

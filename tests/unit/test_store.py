@@ -266,3 +266,37 @@ def test_a_foreign_commit_drops_what_is_cached(store_path: Path) -> None:
             txn.delete(b"x", db=db._store.handle_of(uniqdb.format.Database.SOURCES))
         db.add_many([T, T], ["b", "c"])
         assert db.count("1d").count == 3
+
+
+def test_a_silent_reader_does_not_keep_pages(store_path: Path) -> None:
+    """Without parking, every page that is freed while another process has a handle open is lost until it closes."""
+    program = """
+import sys, uniqdb
+db = uniqdb.open(sys.argv[1], read_only=True)
+for line in sys.stdin:
+    print(db.count("1d").count, db.check_if_uid_exists("u7", "30d"), flush=True)
+"""
+    batch = [f"u{number}" for number in range(500)]
+    with uniqdb.open(store_path, options=options()) as db:
+        db.add_many([T] * 500, batch)
+        db.commit()
+        child = subprocess.Popen(
+            [sys.executable, "-c", program, str(store_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        with child:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            for total in (500, 500, 501, 501):
+                if total > len(batch):
+                    batch.append("one more")
+                    db.add_new_data(T, "one more")
+                    db.commit()
+                for _ in range(2):
+                    print("?", file=child.stdin, flush=True)
+                    assert child.stdout.readline().split() == [str(total), "True"]
+            before = db.info().file_bytes
+            for _ in range(150):
+                db.add_many([T] * 500, batch[:500])
+                db.commit()
+            assert db.info().file_bytes <= before + 60 * 4_096
+            child.stdin.close()
