@@ -42,12 +42,12 @@ def create(path: str | os.PathLike[str], *, timezone: str = "UTC") -> None:
     if is_store(where):
         raise UsageError(f"there is a store at {where} already", hint="open it, or name another path")
     zone = CalendarZone.from_name(timezone)
-    row = StoreRow(
-        store_uuid=str(uuid.uuid4()),
-        zone_name=zone.name,
-        zone_tzif=zone.tzif_bytes,
-        hash_seed=secrets.randbits(64),
-    )
+    write_empty_store(where, zone, str(uuid.uuid4()), secrets.randbits(64))
+
+
+def write_empty_store(where: Path, zone: CalendarZone, store_uuid: str, hash_seed: int) -> None:
+    """The store of `create`, with its two random numbers given: the same visits then make the same bytes."""
+    row = StoreRow(store_uuid=store_uuid, zone_name=zone.name, zone_tzif=zone.tzif_bytes, hash_seed=hash_seed)
     changes = ChangeSet()
     write_row(changes, Database.META, STORE_KEY, row)
     write_row(changes, Database.META, STATE_KEY, StateRow())

@@ -39,6 +39,8 @@ class Quarantined:
     record: bytes
     position: int = 0
     line: int = 0
+    record_hash: str = ""
+    """Of the whole record, if ``record`` is only its beginning."""
 
 
 def write_quarantine(plan: CommitPlan, state: StateRow, refused: list[Quarantined]) -> StateRow:
@@ -51,7 +53,7 @@ def write_quarantine(plan: CommitPlan, state: StateRow, refused: list[Quarantine
             position=one.position,
             line=one.line,
             record=one.record[:QUARANTINE_RECORD_BYTES_MAX],
-            record_hash=xxh3_64_hexdigest(one.record),
+            record_hash=one.record_hash or xxh3_64_hexdigest(one.record),
         )
         key = number.to_bytes(_ID_BYTES, "big")
         plan.changes.put_row(Database.QUARANTINE, key, msgspec.msgpack.encode(row))

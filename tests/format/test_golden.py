@@ -7,10 +7,8 @@ writes the file anew. That is right only together with a new format version: sto
 
 import sys
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 
 import lmdb  # to put the recorded rows into a store below the engine
 import numpy as np
@@ -18,6 +16,8 @@ import numpy as np
 import uniqdb
 from engines import options, rows_of
 from model import Model
+from uniqdb.calendar_zone import CalendarZone
+from uniqdb.engine import write_empty_store
 from uniqdb.format import Database
 from uniqdb.manifest import Manifest, write_manifest
 from uniqdb.meta import SourceRow
@@ -33,9 +33,7 @@ UIDS = [f"visitor-{step % 37:02d}" + "é" * (step % 3) for step in range(90)]
 
 def write_store(path: Path) -> None:
     """The golden store: 90 visits in commits of 20, a source, a refused record."""
-    # The two random numbers of a store are given, the rest follows.
-    with mock.patch("uuid.uuid4", return_value=uuid.UUID(STORE_UUID)), mock.patch("secrets.randbits", return_value=7):
-        uniqdb.create(path, timezone=ZONE)
+    write_empty_store(path, CalendarZone.from_name(ZONE), STORE_UUID, 7)
     with uniqdb.open(path, options=options(20)) as db:
         for first in range(0, 90, 20):
             db.add_many(TIMES[first : first + 20], UIDS[first : first + 20])

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from xxhash import xxh3_64_hexdigest
 
 import uniqdb
 from engines import digest, options, rows_of
@@ -172,6 +173,10 @@ def test_a_line_that_is_too_long_is_skipped_without_holding_it(store_path: Path,
         summary = ingest(db, path)
         assert (summary.visits, summary.refused) == (3, {"too_long": 2})
         assert summary.position_bytes == path.stat().st_size
+        with db.snapshot() as snapshot:
+            hashes = [row.record_hash for _, row in read_quarantine(snapshot.answers.view)]
+        lines = path.read_bytes().split(b"\n")
+        assert hashes == [xxh3_64_hexdigest(lines[1]), xxh3_64_hexdigest(lines[3])]
         assert ingest(db, path).records == 0
 
 

@@ -165,7 +165,9 @@ class _Run:
         for one in visits.refused:
             self._refused[one.reason] = self._refused.get(one.reason, 0) + 1
             place = block.start + one.start, block.line + one.line + 1
-            pending.refused.append(Quarantined(str(one.reason), self._row.name, one.record, *place))
+            pending.refused.append(
+                Quarantined(str(one.reason), self._row.name, one.record, *place, record_hash=block.line_hash)
+            )
         pending.records += visits.records
         pending.lines += block.lines
         self._records += visits.records

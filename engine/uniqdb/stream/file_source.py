@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypedDict, cast
 
 import numpy as np
-from xxhash import xxh3_128_hexdigest
+from xxhash import xxh3_64, xxh3_128_hexdigest
 
 from uniqdb.errors import InputRefused, NotFound
 from uniqdb.format import Database
@@ -35,7 +35,7 @@ class LineBlock:
 
     ``start`` is the source's position of the first byte, ``line`` counts from 0, ``ends`` are the positions of the line
     breaks in ``data``. ``cut_short``: the block is the first bytes of one line that is longer than allowed, and
-    ``size_bytes`` is all of it.
+    ``size_bytes`` and ``line_hash`` (xxh3-64, without the line break) are of all of it.
     """
 
     data: bytes
@@ -45,6 +45,7 @@ class LineBlock:
     size_bytes: int
     ends: I64Array
     cut_short: bool = False
+    line_hash: str = ""
 
 
 @dataclass(slots=True)
@@ -86,15 +87,18 @@ class FileSource:
     def _overlong(self, begun: bytes, position: int, line: int) -> tuple[LineBlock, bytes]:
         """Skip to the end of a line that is too long; also returns what was read beyond it."""
         size_bytes, kept, rest = len(begun), begun[: LINE_BYTES_MAX + 1], b""
+        whole = xxh3_64(begun)
         while chunk := self._read():
             if chunk is _SILENCE:
                 continue
             at = chunk.find(b"\n") + 1
             size_bytes += at or len(chunk)
+            whole.update(chunk[: at - 1] if at else chunk)
             if at:
                 rest = chunk[at:]
                 break
-        return LineBlock(kept, position, line, 1, size_bytes, np.array([len(kept)]), cut_short=True), rest
+        ends = np.array([len(kept)])
+        return LineBlock(kept, position, line, 1, size_bytes, ends, True, whole.hexdigest()), rest
 
     def _read(self) -> bytes:
         """What comes next; nothing at the end; `_SILENCE` if a pipe has had nothing to say for a while."""

@@ -1,0 +1,148 @@
+"""What the documents show is run: commands in a shell, Python as it stands, each with the output that is shown.
+
+A page's blocks run one after the other in one directory, as a reader would run them. ``...`` in an output stands for
+anything within a line (durations); in a Python block the output is the comment after a ``print``.
+"""
+
+import contextlib
+import doctest
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+NOT_RUN = {
+    "git clone": "the clone is this tree",
+    "cd uniqdb": "as above",
+    "make": "builds environments and runs this very test; the build server runs it",
+    ". .venv/bin/activate": "the environment of the test run takes its place",
+}
+"""Beginnings of commands that are shown but not run, and why."""
+BLOCK = re.compile(r"^```(console|sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PRINTED = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
+
+
+@dataclass(slots=True)
+class Step:
+    """A command or a program, and the lines that it is said to print (None: nothing is said)."""
+
+    kind: str
+    code: str
+    shown: list[str] | None = field(default=None)
+
+
+def steps_of(page: str) -> Iterator[Step]:
+    for kind, body in BLOCK.findall(page):
+        if kind == "python":
+            yield Step(kind, body, PRINTED.findall(body))
+        elif kind == "sh":
+            yield from (Step("shell", line) for line in body.splitlines() if line.strip())
+        else:
+            step: Step | None = None
+            for line in body.splitlines():
+                if line.startswith("$ "):
+                    if step is not None:
+                        yield step
+                    step = Step("shell", line[2:], [])
+                else:
+                    assert step is not None, "a console block begins with a command"
+                    step.shown = [*(step.shown or []), line.rstrip()]
+            if step is not None:
+                yield step
+
+
+def is_run(step: Step) -> bool:
+    return step.kind == "python" or not any(step.code.split("  #")[0].startswith(begin) for begin in NOT_RUN)
+
+
+def same_lines(shown: list[str], printed: list[str]) -> bool:
+    patterns = [".*".join(map(re.escape, line.split("..."))) for line in shown]
+    return len(shown) == len(printed) and all(map(re.fullmatch, patterns, printed))
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """``uniqdb`` on the path, no setting from outside."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "uniqdb"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m uniqdb_cli "$@"\n')
+    program.chmod(0o755)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("UNIQDB_")}
+    sources = os.pathsep.join([str(ROOT / "engine"), str(ROOT / "cli")])
+    path = os.pathsep.join([str(folder), os.environ.get("PATH", os.defpath)])
+    return {**kept, "PATH": path, "PYTHONPATH": sources, "COLUMNS": "100", "PYTHONUTF8": "1"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_does_what_it_shows(page: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    for step in filter(is_run, steps_of((ROOT / page).read_text("utf-8"))):
+        command = ["/bin/sh", "-c", step.code] if step.kind == "shell" else [sys.executable, "-c", step.code]
+        done = subprocess.run(
+            command,
+            cwd=here,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+            check=False,
+        )
+        printed = [line.rstrip() for line in done.stdout.decode().splitlines()]
+        assert done.returncode == 0, f"{page}: {step.code}\n{done.stdout.decode()}"
+        while printed and not printed[-1]:
+            printed.pop()
+        if step.shown is not None:
+            assert same_lines(step.shown, printed), f"{page}: {step.code}\nprinted " + "\n".join(printed)
+
+
+def test_readme_has_something_to_run() -> None:
+    steps = [step for step in steps_of((ROOT / "README.md").read_text("utf-8")) if is_run(step)]
+    assert sum(step.kind == "python" and bool(step.shown) for step in steps) >= 2
+    assert sum(step.kind == "shell" and bool(step.shown) for step in steps) >= 8
+
+
+def test_a_wrong_output_is_noticed() -> None:
+    assert same_lines(["took ... s (1)"], ["took 0.1 s (1)"])
+    assert not same_lines(["took ... s (1)"], ["took 0.1 s (2)"])
+    assert not same_lines(["a"], ["a", "b"])
+    page = "```console\n$ one\nout\n$ two\n```\n```sh\nmake test  # x\n```\n```python\nprint(1)  # 1\n```\n"
+    found = list(steps_of(page))
+    assert [(step.code, step.shown) for step in found[:2]] == [("one", ["out"]), ("two", [])]
+    assert [is_run(step) for step in found] == [True, True, False, True]
+    assert found[3].shown == ["1"]
+
+
+def test_every_exception_is_used() -> None:
+    commands = [step.code for page in PAGES for step in steps_of((ROOT / page).read_text("utf-8"))]
+    assert [begin for begin in NOT_RUN if not any(code.startswith(begin) for code in commands)] == []
+
+
+MODULES_WITH_EXAMPLES = sorted(
+    ".".join(path.relative_to(ROOT / "engine").with_suffix("").parts)
+    for path in (ROOT / "engine").rglob("*.py")
+    if ">>> " in path.read_text("utf-8")
+)
+
+
+@pytest.mark.parametrize("name", MODULES_WITH_EXAMPLES)
+def test_examples_in_docstrings(name: str, tmp_path: Path) -> None:
+    with contextlib.chdir(tmp_path):
+        result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted
+    assert not result.failed
+
+
+def test_opening_a_store_has_an_example() -> None:
+    assert "uniqdb.engine" in MODULES_WITH_EXAMPLES
