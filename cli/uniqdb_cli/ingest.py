@@ -152,7 +152,7 @@ def _summary_lines(summary: "IngestSummary", stop: StopRequest, *, is_pipe: bool
         yield f"Continued {name} at byte {summary.resumed_at_bytes:,}."
     rate = summary.visits / max(summary.elapsed_s, 0.001)
     yield (
-        f"{summary.visits:,} visits from {name} in {summary.elapsed_s:.1f} s ({rate:,.0f} visits/s, "
+        f"{summary.visits:,} {'visit' if summary.visits == 1 else 'visits'} from {name} in {summary.elapsed_s:.1f} s ({rate:,.0f} visits/s, "
         f"{summary.commits:,} {'commit' if summary.commits == 1 else 'commits'})."
     )
     if summary.refused:

@@ -132,12 +132,15 @@ def _write_tables(records: Iterator["CountRecord"], end_text: Callable[[int], st
 
 def _write_table(records: list["CountRecord"], end_text: Callable[[int], str]) -> None:
     is_window = records[0].granularity == "window"
-    head = ["window", "as of"] if is_window else [records[0].granularity]
+    kinds = {record.granularity for record in records}
+    head = ["window", "as of"] if is_window else sorted(kinds) if len(kinds) == 1 else ["granularity", "from"]
     starts = [record.datetime for record in records]
     times = _shorten([*starts, *(end_text(record.end_ts) for record in records)])
     rows = []
     for record, start, end in zip(records, times, times[len(records) :], strict=False):
         label = [str(record.window), str(record.as_of), start, end] if is_window else [start, end]
+        if len(kinds) > 1:
+            label.insert(0, record.granularity)
         complete = "yes" if record.complete else "no"
         rows.append([*label, f"{record.count:,}", f"{record.visits:,}", record.status, complete])
     head = [*head, "from", "to"] if is_window else [*head, "to"]
