@@ -151,8 +151,9 @@ def _summary_lines(summary: "IngestSummary", stop: StopRequest, *, is_pipe: bool
     if summary.resumed_at_bytes:
         yield f"Continued {name} at byte {summary.resumed_at_bytes:,}."
     rate = summary.visits / max(summary.elapsed_s, 0.001)
+    visits = "visit" if summary.visits == 1 else "visits"
     yield (
-        f"{summary.visits:,} {'visit' if summary.visits == 1 else 'visits'} from {name} in {summary.elapsed_s:.1f} s ({rate:,.0f} visits/s, "
+        f"{summary.visits:,} {visits} from {name} in {summary.elapsed_s:.1f} s ({rate:,.0f} visits/s, "
         f"{summary.commits:,} {'commit' if summary.commits == 1 else 'commits'})."
     )
     if summary.refused:

@@ -237,7 +237,8 @@ def test_no_store(run: Run) -> None:
     assert "`uniqdb init`" in done.stderr
 
 
-def test_a_table_of_different_periods_says_which_is_which(run: Run, model: Model) -> None:
+@pytest.mark.usefixtures("model")
+def test_a_table_of_different_periods_says_which_is_which(run: Run) -> None:
     table = run("query", "--period", "2016-07", "--period", "2016-W30", "--format", "table").stdout
     assert "granularity   from" in table
     assert "\nmonth " in table
