@@ -41,8 +41,11 @@ def create(path: str | os.PathLike[str], *, timezone: str = "UTC") -> None:
     where = Path(path).absolute()
     if is_store(where):
         raise UsageError(f"there is a store at {where} already", hint="open it, or name another path")
-    zone = CalendarZone.from_name(timezone)
-    write_empty_store(where, zone, str(uuid.uuid4()), secrets.randbits(64))
+    _write_new_store(where, timezone)
+
+
+def _write_new_store(where: Path, timezone: str) -> None:
+    write_empty_store(where, CalendarZone.from_name(timezone), str(uuid.uuid4()), secrets.randbits(64))
 
 
 def write_empty_store(where: Path, zone: CalendarZone, store_uuid: str, hash_seed: int) -> None:
@@ -76,7 +79,8 @@ def open(
     """
     where = Path(path).absolute()
     if not read_only and not is_store(where):
-        create(where, timezone=timezone or "UTC")
+        # If another process creates it in this very moment, theirs is as good.
+        _write_new_store(where, timezone or "UTC")
     engine = Engine(Store(where, read_only=read_only, map_bytes=(options or OpenOptions()).map_bytes), options)
     if timezone is not None and timezone != engine.timezone:
         engine.close()
