@@ -19,6 +19,7 @@ from uniqdb.format import (
     Database,
     Directory,
     FragmentEntry,
+    FragmentId,
     FragmentView,
     bucket_key,
     corrupt,
@@ -178,7 +179,6 @@ class BucketMembers:
     def _first(self, plan: CommitPlan, level: Level, position: int, row: BucketRow) -> Staged:
         """The first fragment of a bucket: nothing to load, nothing to subtract."""
         key = bucket_key(level.granularity, int(level.starts_s[position]))
-        edit = UnitEdit(plan, Database.of(level.granularity), key, Directory())
         members: BitMap | None = None
         if row.unique_count <= _ALWAYS_ARRAY_ENTRIES:
             start = int(level.bounds[position])
@@ -186,9 +186,12 @@ class BucketMembers:
         else:
             members = level.bitmap(position)
             payload = encode_members(members)
-        edit.append(row.unique_count, payload)
+        name = FragmentId(plan.number, 0)
+        directory = Directory((FragmentEntry(name, row.unique_count, len(payload)),))
+        plan.changes.put_fragment(Database.of(level.granularity), fragment_key(key, name), payload)
+        plan.changes.put_row(Database.UNITS, key, directory.pack())
         own = None if members is None or level.granularity is Granularity.MINUTE else members.copy()
-        return Staged(key, _Bucket(row, edit.write(), own), None)
+        return Staged(key, _Bucket(row, directory, own), None)
 
     def _further(self, plan: CommitPlan, level: Level, position: int, gained: BucketRow, bucket: _Bucket) -> Staged:
         """More visits in a bucket that has a row: subtract what it holds, append the rest, merge if it is time."""
