@@ -123,11 +123,12 @@ class ReadView:
         if not self._ended:
             self._ended = why
             self._directories.clear()
-            self._txn.abort()
+            if not self.parked:
+                self._txn.abort()
 
     def park(self) -> None:
         """End the transaction for now."""
-        if not self._ended:
+        if not self._ended and not self.parked:
             self.parked = True
             self._txn.abort()
 
@@ -239,6 +240,7 @@ class Store:
             if self._view is view and fresh.txn_id == view.txn_id:
                 view.resume(fresh)
                 return view
+            self.drop_view()
             self._view = fresh
             return fresh
         if view is not None and time.monotonic() - view.opened_at_s <= READ_TXN_AGE_S_MAX:
