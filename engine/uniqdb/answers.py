@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from pyroaring import BitMap
 
-from uniqdb.bucket_members import load_members
+from uniqdb.bucket_members import inline_members, load_members
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.errors import NotFound, UsageError
 from uniqdb.format import (
@@ -49,15 +49,17 @@ class MembersCache:
         self._size_bytes_max, self._size_bytes = size_bytes, 0
         self._sets: OrderedDict[bytes, tuple[tuple[FragmentEntry, ...], BitMap, int]] = OrderedDict()
 
-    def members(self, view: ReadView, bucket: Bucket) -> BitMap:
-        """The members of a bucket that has a row. Shared, not to be changed."""
+    def members(self, view: ReadView, bucket: Bucket, row: BucketRow) -> BitMap:
+        """The members of a bucket that has them, by its row. Shared, not to be changed."""
         key = bucket_key(bucket.granularity, bucket.start_s)
+        if row.members is MembersState.INLINE:
+            return inline_members(key, row)
         directory = view.directory(key)
         found = self._sets.get(key)
         if found is not None and directory is not None and found[0] == directory.fragments:
             self._sets.move_to_end(key)
             return found[1]
-        members = load_members(view, bucket.granularity, bucket.start_s)
+        members = load_members(view, key, row)
         if directory is not None:
             size_bytes = directory.payload_bytes + 200
             if found is not None:
@@ -196,15 +198,15 @@ class Answers:
 
     def sets(self, start_s: int, end_s: int) -> list[BitMap]:
         """The sets of the cover of ``[start_s, end_s)``. Shared, not to be changed."""
-        return [self.facts.cache.members(self.view, bucket) for bucket, _ in self.cover(start_s, end_s)]
+        return [self.facts.cache.members(self.view, bucket, row) for bucket, row in self.cover(start_s, end_s)]
 
     def kept_sets(self) -> list[BitMap]:
         """Sets whose union is every visitor of every kept bucket."""
         cache = self.facts.cache
         return [
-            cache.members(self.view, Bucket(Granularity.YEAR, at, at + 1))
+            cache.members(self.view, Bucket(Granularity.YEAR, at, at + 1), row)
             for at, row in self.rows(Granularity.YEAR, 0, 2**62)
-            if row.members is MembersState.KEPT
+            if row.members is not MembersState.SWEPT
         ]
 
     def count_interval(self, start_s: int, end_s: int, granularity: str = "interval") -> CountRecord:
@@ -215,7 +217,7 @@ class Answers:
         if len(found) == 1:
             count = found[0][1].unique_count
         else:
-            count = len(BitMap.union(BitMap(), *(self.facts.cache.members(self.view, one) for one, _ in found)))
+            count = len(BitMap.union(BitMap(), *(self.facts.cache.members(self.view, *one) for one in found)))
         row = BucketRow(count, visits, 0, 0, status)
         return self._record(granularity, start_s, end_s, row)
 

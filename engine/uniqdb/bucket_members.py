@@ -1,7 +1,8 @@
 """Which ordinals each bucket holds, and its row: what a commit writes for every bucket that it touches.
 
-A bucket's members are disjoint fragments, each a sorted u32 array or a Roaring set, whichever is smaller; so the count
-is the sum of their cardinalities. A bucket is loaded before anything is subtracted from it.
+A few members stand in the bucket's row itself. More are disjoint fragments, each a sorted u32 array or a Roaring set,
+whichever is smaller; so the count is the sum of their cardinalities. A bucket is loaded before anything is subtracted
+from it.
 """
 
 from collections import OrderedDict
@@ -21,6 +22,7 @@ from uniqdb.format import (
     FragmentEntry,
     FragmentId,
     FragmentView,
+    MembersState,
     bucket_key,
     corrupt,
     fragment_key,
@@ -29,6 +31,7 @@ from uniqdb.format import (
 from uniqdb.fragments import UnitEdit, to_merge
 from uniqdb.granularity import Granularity
 from uniqdb.limits import MEMBERS_CACHE_BUCKETS, MEMBERS_CACHE_BYTES
+from uniqdb.small_buckets import put_small_buckets
 from uniqdb.store import CommitPlan, ReadView
 
 _ALWAYS_ARRAY_ENTRIES = 4
@@ -75,15 +78,24 @@ def load_fragment(view: ReadView, database: Database, unit_key: bytes, entry: Fr
     return decode_members(database, key, entry, payload)
 
 
-def load_members(view: ReadView, granularity: Granularity, start_s: int) -> BitMap:
-    """All members of a bucket that has a row with kept members. Raises StoreCorrupt if anything of it is missing."""
-    key = bucket_key(granularity, start_s)
+def load_members(view: ReadView, key: bytes, row: BucketRow) -> BitMap:
+    """All members of a bucket whose row says that it has them. Raises StoreCorrupt if anything of it is missing."""
+    if row.members is MembersState.INLINE:
+        return inline_members(key, row)
     directory = view.directory(key)
     if directory is None:
         raise corrupt(Database.UNITS, key, "the directory of a bucket with members is missing")
-    database = Database.of(granularity)
+    database = Database.of(Granularity(key[0]))
     parts = [load_fragment(view, database, key, entry) for entry in directory.fragments]
-    return parts[0] if len(parts) == 1 else BitMap.union(*parts)
+    return parts[0] if len(parts) == 1 else BitMap.union(BitMap(), *parts)
+
+
+def inline_members(key: bytes, row: BucketRow) -> BitMap:
+    """The members that stand in the row. Raises StoreCorrupt unless they are ascending."""
+    members = bitmap_of(np.frombuffer(row.inline, np.uint32))
+    if len(members) != row.unique_count:
+        raise corrupt(Database.BUCKETS, key, "the row names a member twice")
+    return members
 
 
 @dataclass(slots=True)
@@ -128,25 +140,24 @@ class BucketMembers:
         """Add the level to the change set. ``finer_rows``: new rows of the finer granularity under each bucket.
 
         Returns what to `remember` after the commit, and the starts of the buckets that got their first row.
-        Cost: for each touched bucket one row, and if it has new members one small fragment and one directory row.
+        Cost: for each touched bucket one row; if it has many members and new ones, a small fragment and a directory
+        row, too.
         """
-        staged: list[Staged] = []
-        new_starts: list[int] = []
-        bounds = level.bounds.tolist()
+        keys = [bucket_key(level.granularity, start_s) for start_s in level.starts_s.tolist()]
         visits, finer = level.visits.tolist(), finer_rows.tolist()
-        for position, start_s in enumerate(level.starts_s.tolist()):
-            key = bucket_key(level.granularity, start_s)
-            bucket = self._bucket(plan.view, key)
-            if bucket is None:
-                new_starts.append(start_s)
-                row = BucketRow(bounds[position + 1] - bounds[position], visits[position], 1, finer[position])
-                one = self._first(plan, level, position, row)
+        cached = [self._cache.get(key) for key in keys] if self._cache else [None] * len(keys)
+        rows, new = put_small_buckets(plan, level, keys, (visits, finer), [one is None for one in cached])
+        staged: list[Staged] = []
+        for position, row in rows:
+            key, bucket = keys[position], cached[position]
+            gained = BucketRow(0, visits[position], 1, finer[position])
+            if bucket is None and row.members is MembersState.INLINE:
+                one = self._first(plan, level, position, _grown(row, gained))
             else:
-                gained = BucketRow(0, visits[position], 1, finer[position])
-                one = self._further(plan, level, position, gained, bucket)
+                one = self._further(plan, level, position, gained, bucket or self._loaded(plan.view, key, row))
             staged.append(one)
             plan.changes.put_row(Database.BUCKETS, key, one.bucket.row.pack())
-        return staged, np.array(new_starts, np.int64)
+        return staged, level.starts_s[new]
 
     def remember(self, staged: Iterable[Staged]) -> None:
         """Take over what a successful commit made of the buckets; drops the least recently used beyond the bound."""
@@ -162,48 +173,39 @@ class BucketMembers:
             _, dropped = self._cache.popitem(last=False)
             self._cache_bytes -= dropped.size_bytes
 
-    def _bucket(self, view: ReadView, key: bytes) -> _Bucket | None:
-        bucket = self._cache.get(key)
-        if bucket is not None:
-            return bucket
-        payload = view.row(Database.BUCKETS, key)
-        if payload is None:
-            if view.directory(key) is not None:
-                raise corrupt(Database.BUCKETS, key, "a bucket has members but no row")
-            return None
+    def _loaded(self, view: ReadView, key: bytes, row: BucketRow) -> _Bucket:
         directory = view.directory(key)
         if directory is None:
             raise corrupt(Database.UNITS, key, "the directory of a bucket with members is missing")
-        return _Bucket(BucketRow.unpack(key, payload), directory, None)
+        return _Bucket(row, directory, None)
 
     def _first(self, plan: CommitPlan, level: Level, position: int, row: BucketRow) -> Staged:
-        """The first fragment of a bucket: nothing to load, nothing to subtract."""
+        """The first fragment of a bucket that has, or would have, too many members for its row."""
         key = bucket_key(level.granularity, int(level.starts_s[position]))
-        members: BitMap | None = None
-        if row.unique_count <= _ALWAYS_ARRAY_ENTRIES:
-            start = int(level.bounds[position])
-            payload = members_payload(MEMBERS_ARRAY, level.members[start : start + row.unique_count].tobytes())
-        else:
-            members = level.bitmap(position)
-            payload = encode_members(members)
+        if plan.view.directory(key) is not None:
+            raise corrupt(Database.BUCKETS, key, "a bucket has members but no row")
+        members = level.bitmap(position)
+        if row.inline:
+            members = members | inline_members(key, row)
+        payload = encode_members(members)
         name = FragmentId(plan.number, 0)
-        directory = Directory((FragmentEntry(name, row.unique_count, len(payload)),))
+        directory = Directory((FragmentEntry(name, len(members), len(payload)),))
         plan.changes.put_fragment(Database.of(level.granularity), fragment_key(key, name), payload)
         plan.changes.put_row(Database.UNITS, key, directory.pack())
-        own = None if members is None or level.granularity is Granularity.MINUTE else members.copy()
+        row = row._replace(unique_count=len(members), members=MembersState.KEPT, inline=b"")
+        own = None if level.granularity is Granularity.MINUTE else members.copy()
         return Staged(key, _Bucket(row, directory, own), None)
 
     def _further(self, plan: CommitPlan, level: Level, position: int, gained: BucketRow, bucket: _Bucket) -> Staged:
-        """More visits in a bucket that has a row: subtract what it holds, append the rest, merge if it is time."""
-        start_s, granularity = int(level.starts_s[position]), level.granularity
-        key = bucket_key(granularity, start_s)
+        """More visits in a bucket that has fragments: subtract what it holds, append the rest, merge if it is time."""
+        key = bucket_key(level.granularity, int(level.starts_s[position]))
         members = bucket.members
         if members is None:
-            members = load_members(plan.view, granularity, start_s)
+            members = load_members(plan.view, key, bucket.row)
         new = level.bitmap(position) - members
         directory = bucket.directory
         if new:
-            database = Database.of(granularity)
+            database = Database.of(level.granularity)
             edit = UnitEdit(plan, database, key, directory)
             edit.append(len(new), encode_members(new))
             chosen = to_merge(edit.fragments)
@@ -215,13 +217,17 @@ class BucketMembers:
                 edit.remove(chosen)
                 edit.append(len(merged), encode_members(merged))
             directory = edit.write()
-        row = BucketRow(
-            bucket.row.unique_count + len(new),
-            bucket.row.visits + gained.visits,
-            bucket.row.revision + 1,
-            bucket.row.finer_rows + gained.finer_rows,
-        )
+        row = _grown(bucket.row, gained)._replace(unique_count=bucket.row.unique_count + len(new))
         return Staged(key, _Bucket(row, directory, members), new)
+
+
+def _grown(row: BucketRow, gained: BucketRow) -> BucketRow:
+    """The row after a commit that brought ``gained``, before its members are looked at."""
+    return row._replace(
+        visits=row.visits + gained.visits,
+        revision=row.revision + gained.revision,
+        finer_rows=row.finer_rows + gained.finer_rows,
+    )
 
 
 def _of_edit(database: Database, edit: UnitEdit, entry: FragmentEntry) -> BitMap:

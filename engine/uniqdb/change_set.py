@@ -21,6 +21,10 @@ class ChangeSet:
         """Write a fragment, sealed block by block."""
         self._changes.setdefault(database, {})[key] = seal_fragment(database, key, payload)
 
+    def put_sealed(self, database: Database, rows: dict[bytes, bytes]) -> None:
+        """Write small rows that have their checksums already."""
+        self._changes.setdefault(database, {}).update(rows)
+
     def delete(self, database: Database, key: bytes) -> None:
         """Delete a row. One that this change set wrote is simply not written."""
         changes = self._changes.setdefault(database, {})

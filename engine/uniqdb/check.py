@@ -4,14 +4,14 @@ Directories complete and nothing beside them, checksums right, fragments sorted 
 cardinalities, row counts right, a coarse bucket the union of its finer ones, every ordinal in the dictionary.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from pyroaring import BitMap
 
 from uniqdb.answers import StoreFacts
-from uniqdb.bucket_members import load_fragment
+from uniqdb.bucket_members import inline_members, load_fragment, load_members
 from uniqdb.errors import StoreCorrupt
 from uniqdb.format import (
     UNIT_YOUNG,
@@ -153,6 +153,9 @@ class _Walk:
             if row.members is MembersState.KEPT:
                 keys.add(key)
                 listed[granularity] |= self._members(key, granularity, row)
+            elif row.members is MembersState.INLINE:
+                self._known(where, inline_members(key, row))
+                self.count("members", row.unique_count)
         for key, _ in self.view.raw_rows(Database.UNITS):
             if key[0] < UNIT_YOUNG and key not in keys:
                 self.problem(f"{place(Database.UNITS, key)}: a directory without its bucket row")
@@ -171,11 +174,14 @@ class _Walk:
         total = sum(len(part) for part in parts)
         self.expect(len(union) == total, f"{where}: fragments overlap")
         self.expect(len(union) == row.unique_count, f"{where}: count {row.unique_count}, members {len(union)}")
-        next_ordinal = self.facts.dictionary.row(self.view).next_ordinal
-        self.expect(not union or union.max() < next_ordinal, f"{where}: an ordinal that the dictionary does not have")
+        self._known(where, union)
         self.count("fragments", len(parts))
         self.count("members", total)
         return {fragment_key(key, entry.id) for entry in directory.fragments}
+
+    def _known(self, where: str, members: BitMap) -> None:
+        next_ordinal = self.facts.dictionary.row(self.view).next_ordinal
+        self.expect(not members or members.max() < next_ordinal, f"{where}: an ordinal that the dictionary lacks")
 
     def unions(self) -> None:
         """Every coarse bucket is the union of its finer ones, with the sum of their visits and their number of rows."""
@@ -189,10 +195,10 @@ class _Walk:
                 starts = children.pop(start_s, [])
                 self.expect(len(starts) == row.finer_rows, f"{where}: {row.finer_rows} {finer.word} rows expected")
                 rows = [self._rows[finer][at] for at in starts]
-                if all(one.members is MembersState.KEPT for one in [row, *rows]):
+                if all(one.members is not MembersState.SWEPT for one in [row, *rows]):
                     self.expect(sum(one.visits for one in rows) == row.visits, f"{where}: visits do not add up")
-                    union = BitMap.union(BitMap(), *(part for at in starts for part in self._sets(finer, at)))
-                    own = BitMap.union(BitMap(), *self._sets(granularity, start_s))
+                    union = BitMap.union(BitMap(), *(self._set(finer, at) for at in starts))
+                    own = self._set(granularity, start_s)
                     self.expect(union == own, f"{where}: not the union of its {finer.word} buckets")
                 self.count("unions")
             for start_s in children:
@@ -207,11 +213,8 @@ class _Walk:
                 children.setdefault(parent, []).append(start_s)
         return children
 
-    def _sets(self, granularity: Granularity, start_s: int) -> Iterator[BitMap]:
-        key = bucket_key(granularity, start_s)
-        directory = self.view.directory(key)
-        for entry in directory.fragments if directory is not None else ():
-            yield load_fragment(self.view, Database.of(granularity), key, entry)
+    def _set(self, granularity: Granularity, start_s: int) -> BitMap:
+        return load_members(self.view, bucket_key(granularity, start_s), self._rows[granularity][start_s])
 
     # ------------------------------------------------------------ the rest
     def totals(self) -> None:

@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
+from struct import error as StructError
 from typing import NamedTuple, TypeAlias
 
 from xxhash import xxh3_64_intdigest
@@ -22,8 +23,10 @@ from uniqdb.limits import CHECKSUM_BLOCK_BYTES
 
 assert sys.byteorder == "little", "columns are read in place, as little-endian"
 
-FORMAT_VERSION = 1
-"""Persisted in MANIFEST and in ``meta``. A reader accepts exactly the versions it lists."""
+FORMAT_VERSION = 2
+"""Persisted in MANIFEST and in ``meta``: what a new store is written in."""
+READABLE_VERSIONS = frozenset({1, 2})
+"""A reader accepts exactly these. Each is a part of the newest one, so a writer simply goes on in it."""
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -69,14 +72,15 @@ class Status(IntEnum):
 
 
 class MembersState(IntEnum):
-    """Whether a bucket's members are still there (persisted)."""
+    """Where a bucket's members are (persisted): in fragments, dropped, or, few as they are, in the bucket's row."""
 
     KEPT = 0
     SWEPT = 1
+    INLINE = 2
 
 
 # ---------------------------------------------------------------- checksums
-_CHECKSUM = Struct("<Q")
+CHECKSUM = Struct("<Q")
 _FRAGMENT_HEAD = Struct("<QII")  # checksum, payload_bytes, block_count
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -101,14 +105,14 @@ def corrupt(database: Database, key: bytes, what: str) -> StoreCorrupt:
 
 def seal_row(database: Database, key: bytes, payload: bytes) -> bytes:
     """A small row: checksum (8 bytes), then the payload."""
-    return _CHECKSUM.pack(xxh3_64_intdigest(payload, key_seed(database, key))) + payload
+    return CHECKSUM.pack(xxh3_64_intdigest(payload, key_seed(database, key))) + payload
 
 
 def open_row(database: Database, key: bytes, value: Buffer) -> bytes:
     """The payload of a small row, copied. Raises StoreCorrupt if the checksum does not hold."""
     raw = bytes(value)
     payload = raw[8:]
-    if len(raw) < 8 or _CHECKSUM.unpack_from(raw)[0] != xxh3_64_intdigest(payload, key_seed(database, key)):
+    if len(raw) < 8 or CHECKSUM.unpack_from(raw)[0] != xxh3_64_intdigest(payload, key_seed(database, key)):
         raise corrupt(database, key, "the checksum of the row does not hold")
     return payload
 
@@ -122,14 +126,14 @@ def seal_fragment(database: Database, key: bytes, payload: bytes) -> bytes:
     size_bytes = len(payload)
     if size_bytes <= CHECKSUM_BLOCK_BYTES:
         rest = _FRAGMENT_HEAD.pack(0, size_bytes, 0)[8:]
-        return _CHECKSUM.pack(xxh3_64_intdigest(rest + payload, seed)) + rest + payload
+        return CHECKSUM.pack(xxh3_64_intdigest(rest + payload, seed)) + rest + payload
     view = memoryview(payload)
     sums = [
         xxh3_64_intdigest(view[at : at + CHECKSUM_BLOCK_BYTES], (seed + number + 1) & _U64)
         for number, at in enumerate(range(0, size_bytes, CHECKSUM_BLOCK_BYTES))
     ]
     rest = _FRAGMENT_HEAD.pack(0, size_bytes, len(sums))[8:] + Struct(f"<{len(sums)}Q").pack(*sums)
-    return b"".join((_CHECKSUM.pack(xxh3_64_intdigest(rest, seed)), rest, payload))
+    return b"".join((CHECKSUM.pack(xxh3_64_intdigest(rest, seed)), rest, payload))
 
 
 class FragmentView:
@@ -279,11 +283,16 @@ class Directory:
 
 
 # ---------------------------------------------------------------- bucket rows
-_BUCKET_ROW = Struct("<QQIIBBH")  # count, visits, revision, finer_rows, status, members, reserved
+BUCKET_ROW = Struct("<QQIIBBH")  # count, visits, revision, finer_rows, status, members, reserved
+_STATUSES, _MEMBERS_STATES = tuple(Status), tuple(MembersState)
+_ORDINAL_BYTES = 4
 
 
 class BucketRow(NamedTuple):
-    """One row of ``buckets``: what is published about a bucket and what proves that no finer row is missing."""
+    """One row of ``buckets``: what is published about a bucket and what proves that no finer row is missing.
+
+    ``inline``: the members themselves as ascending u32 ordinals, where ``members`` says so.
+    """
 
     unique_count: int
     visits: int
@@ -291,20 +300,25 @@ class BucketRow(NamedTuple):
     finer_rows: int
     status: Status = Status.PROVISIONAL
     members: MembersState = MembersState.KEPT
+    inline: bytes = b""
 
     def pack(self) -> bytes:
         """The row's payload."""
-        return _BUCKET_ROW.pack(
-            self.unique_count, self.visits, self.revision, self.finer_rows, self.status, self.members, 0
-        )
+        count, visits, revision, finer_rows, status, members, inline = self
+        return BUCKET_ROW.pack(count, visits, revision, finer_rows, status, members, 0) + inline
 
     @classmethod
     def unpack(cls, key: bytes, payload: bytes) -> "BucketRow":
         """The inverse of `pack`."""
-        if len(payload) != _BUCKET_ROW.size:
+        inline = payload[BUCKET_ROW.size :]
+        try:
+            count, visits, revision, finer_rows, status, members, _ = BUCKET_ROW.unpack_from(payload)
+            row = cls(count, visits, revision, finer_rows, _STATUSES[status], _MEMBERS_STATES[members], inline)
+        except (StructError, IndexError):
+            raise corrupt(Database.BUCKETS, key, "the row is too short, or from a newer version") from None
+        if len(inline) != (_ORDINAL_BYTES * count if members == MembersState.INLINE else 0):
             raise corrupt(Database.BUCKETS, key, "the row's length is wrong")
-        count, visits, revision, finer_rows, status, members, _ = _BUCKET_ROW.unpack(payload)
-        return cls(count, visits, revision, finer_rows, Status(status), MembersState(members))
+        return row
 
 
 # ---------------------------------------------------------------- dictionary row

@@ -52,6 +52,8 @@ VERIFIED_FRAGMENTS_MAX = 65_536
 CHECKSUM_BLOCK_BYTES = 64 * 1024
 FRAGMENT_FAN_IN = 4
 """So many fragments of one size class are merged into one of the next; a class spans a factor of the same size."""
+INLINE_MEMBERS_MAX = 64
+"""A bucket of at most so many members has them in its row: it is one row to read and to write, not three."""
 UNIT_FRAGMENTS_MAX = 64
 """check() calls a unit with more fragments than this damaged."""
 

@@ -18,14 +18,14 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 from xxhash import xxh3_64_hexdigest
 
 from uniqdb.errors import CannotWrite, FormatUnsupported, NotFound, StoreBusy, StoreCorrupt
-from uniqdb.format import FORMAT_VERSION
+from uniqdb.format import FORMAT_VERSION, READABLE_VERSIONS
 
 MANIFEST_NAME = "MANIFEST"
 WRITER_NAME = "WRITER"
@@ -71,6 +71,13 @@ def write_manifest(store_path: Path, manifest: Manifest) -> None:
     sync_directory(store_path)
 
 
+def upgrade(store_path: Path, manifest: Manifest) -> Manifest:
+    """MANIFEST in the newest format, of which older ones are parts: from now on older programs refuse the store."""
+    upgraded = replace(manifest, format_version=FORMAT_VERSION)
+    write_manifest(store_path, upgraded)
+    return upgraded
+
+
 def sync_directory(path: Path) -> None:
     """Make renames and creations inside ``path`` durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -109,9 +116,10 @@ def read_manifest(store_path: Path) -> Manifest:
         raise StoreCorrupt(
             f"{store_path / MANIFEST_NAME} is damaged", hint="restore the store's directory from a backup"
         )
-    if manifest.format_version != FORMAT_VERSION:
+    if manifest.format_version not in READABLE_VERSIONS:
+        known = ", ".join(map(str, sorted(READABLE_VERSIONS)))
         raise FormatUnsupported(
-            f"{store_path} has format {manifest.format_version}, this uniqdb reads format {FORMAT_VERSION}",
+            f"{store_path} has format {manifest.format_version}, this uniqdb reads {known}",
             hint="use the version of uniqdb that wrote it, or migrate the store",
         )
     data = data_directory(store_path, manifest) / DATA_NAME

@@ -1,6 +1,6 @@
-"""The store of format 1, row by row as hexadecimal text: what is written today, and that it can always be read.
+"""The stores of every format, row by row as hexadecimal text: what is written today, and that all can be read.
 
-    PYTHONPATH=engine:tests python tests/format/test_golden.py > tests/format/golden_v1.txt
+    PYTHONPATH=engine:tests python tests/format/test_golden.py > tests/format/golden_v2.txt
 
 writes the file anew. That is right only together with a new format version: stores of the old one are out there.
 """
@@ -12,31 +12,37 @@ from pathlib import Path
 
 import lmdb  # to put the recorded rows into a store below the engine
 import numpy as np
+import pytest
 
 import uniqdb
 from engines import options, rows_of
 from model import Model
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.engine import write_empty_store
-from uniqdb.format import Database
-from uniqdb.manifest import Manifest, write_manifest
+from uniqdb.format import FORMAT_VERSION, READABLE_VERSIONS, Database
+from uniqdb.manifest import Manifest, read_manifest, write_manifest
 from uniqdb.meta import SourceRow
 from uniqdb.quarantine import Quarantined, read_quarantine
 from uniqdb.writer import Commit
 
-GOLDEN = Path(__file__).with_name("golden_v1.txt")
+GOLDEN = {version: Path(__file__).with_name(f"golden_v{version}.txt") for version in sorted(READABLE_VERSIONS)}
 STORE_UUID = "00000000-0000-4000-8000-000000000001"
 ZONE = "Asia/Kolkata"  # a small TZif file that is not going to change
 TIMES = [1_468_244_384 + step * step * 977 for step in range(90)]
 UIDS = [f"visitor-{step % 37:02d}" + "é" * (step % 3) for step in range(90)]
+CROWD = [f"crowd-{number}" for number in range(80)]
+"""From format 2 on: a minute of so many that they do not stand in its row."""
 
 
 def write_store(path: Path) -> None:
-    """The golden store: 90 visits in commits of 20, a source, a refused record."""
+    """The golden store: 90 visits in commits of 20, a crowd in two commits, a source, a refused record."""
     write_empty_store(path, CalendarZone.from_name(ZONE), STORE_UUID, 7)
     with uniqdb.open(path, options=options(20)) as db:
         for first in range(0, 90, 20):
             db.add_many(TIMES[first : first + 20], UIDS[first : first + 20])
+            db.commit()
+        for first in (0, 70):
+            db.add_many([TIMES[0]] * len(CROWD[first:]), CROWD[first:])
             db.commit()
         source = SourceRow(name="visits.jsonl", ts_field="ts", uid_field="uid", ts_unit="s", position_bytes=99)
         refused = [Quarantined("malformed", "visits.jsonl", b"{bad", 12, 2)]
@@ -57,7 +63,7 @@ def rows(path: Path) -> Iterator[str]:
 def test_the_same_visits_are_written_as_the_same_bytes(tmp_path: Path) -> None:
     write_store(tmp_path / "store")
     written = list(rows(tmp_path / "store"))
-    golden = GOLDEN.read_text().splitlines()
+    golden = GOLDEN[FORMAT_VERSION].read_text().splitlines()
     # The zone's rules come from the machine's tzdata, whose files may be newer: all else must be the same.
     zone_row = "meta " + b"store".hex()
     assert [row for row in written if not row.startswith(zone_row)] == [
@@ -65,19 +71,22 @@ def test_the_same_visits_are_written_as_the_same_bytes(tmp_path: Path) -> None:
     ]
 
 
-def test_the_recorded_store_is_read_checked_and_continued(store_path: Path) -> None:
+@pytest.mark.parametrize("version", GOLDEN)
+def test_the_recorded_store_is_read_checked_and_continued(store_path: Path, version: int) -> None:
     (store_path / "g1").mkdir(parents=True)
     (store_path / "requests").mkdir()
     env = lmdb.open(str(store_path / "g1"), max_dbs=32, map_size=1 << 24)
     handles = {database.file_name: env.open_db(database.file_name) for database in Database}
     with env.begin(write=True) as txn:
-        for line in GOLDEN.read_text().splitlines():
+        for line in GOLDEN[version].read_text().splitlines():
             name, key, value = line.split(" ")
             txn.put(bytes.fromhex(key), bytes.fromhex(value), db=handles[name.encode()])
     env.close()
-    write_manifest(store_path, Manifest(STORE_UUID))
+    write_manifest(store_path, Manifest(STORE_UUID, format_version=version))
     model = Model(ZONE)
     model.add(TIMES, UIDS)
+    if version > 1:
+        model.add([TIMES[0]] * 90, CROWD + CROWD[70:])
     with uniqdb.open(store_path, timezone=ZONE, options=options()) as db:
         assert db.check().problems == []
         assert rows_of(db) == model.rows()
@@ -86,6 +95,7 @@ def test_the_recorded_store_is_read_checked_and_continued(store_path: Path) -> N
         assert info.quarantined == {"malformed": 1}
         with db.snapshot() as snapshot:
             assert [row.record for _, row in read_quarantine(snapshot.answers.view)] == [b"{bad"]
+        assert read_manifest(store_path).format_version == FORMAT_VERSION, "older programs must refuse it from now on"
         db.add_many(TIMES, [f"new-{uid}" for uid in UIDS])
         model.add(TIMES, [f"new-{uid}" for uid in UIDS])
         assert rows_of(db) == model.rows()

@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ),
     ("store", frozenset({"change_set", "manifest", "store"})),
     ("fragments", frozenset({"fragments", "handle_lock", "meta", "quarantine"})),
-    ("members", frozenset({"uid_dictionary", "uid_upkeep", "bucket_members"})),
+    ("members", frozenset({"uid_dictionary", "uid_upkeep", "small_buckets", "bucket_members"})),
     ("answers", frozenset({"answers"})),
     ("check", frozenset({"retention", "check"})),
     # The package itself re-exports the engine.

@@ -109,7 +109,7 @@ def test_fragment_counts_see_every_unit(store_path: Path) -> None:
     many_commits = load("many_commits")
     with uniqdb.open(store_path) as db:
         for commit in range(3):
-            db.add_many([TIMES_S[-1]] * 2, [f"a{commit}", f"b{commit}"])
+            db.add_many([TIMES_S[-1]] * 70, [f"{commit} {number}" for number in range(70)])
             db.commit()
         # Six buckets and the young unit have a fragment of each commit, the only partition has none yet.
         assert sorted(many_commits.fragment_counts(db)) == [0] + [3] * 7

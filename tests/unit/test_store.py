@@ -15,6 +15,7 @@ import uniqdb
 from engines import options, rows_of
 from model import Model
 from uniqdb.errors import CannotWrite, FormatUnsupported, HandleClosed, NotFound, StoreBusy, StoreCorrupt, UsageError
+from uniqdb.format import FORMAT_VERSION
 from uniqdb.manifest import Manifest, write_manifest
 
 T = 1_468_244_340
@@ -131,7 +132,7 @@ def test_a_damaged_directory_is_refused_and_nothing_is_created(tmp_path: Path, h
         (path / "MANIFEST").write_text(text.replace('"generation": 1', '"generation": 2'))
     elif harm == "newer":
         old = json.loads((path / "MANIFEST").read_text())
-        write_manifest(path, Manifest(old["store_uuid"], 1, 2))
+        write_manifest(path, Manifest(old["store_uuid"], 1, FORMAT_VERSION + 1))
     else:
         fill(tmp_path / "other", 1)
         data_file(path).write_bytes(data_file(tmp_path / "other").read_bytes())
