@@ -72,6 +72,19 @@ def requirements() -> dict[str, list[str]]:
     return {"install": install, "test": test}
 
 
+def asked_of(lines: list[str], python: str) -> list[str]:
+    """The requirements that a Python has, without their markers: pip would judge those by the Python it runs on."""
+    found = []
+    for line in lines:
+        requirement, _, condition = (part.strip() for part in line.partition(";"))
+        bound = re.fullmatch(r"python_version < '3\.(\d+)'", condition)
+        if condition and bound is None:
+            sys.exit(f"lock.py does not know the marker {condition!r}")
+        if bound is None or int(python.split(".")[1]) < int(bound.group(1)):
+            found.append(requirement)
+    return found
+
+
 def report(wanted: list[str], python: str, platforms: tuple[str, ...], *, resolve: bool) -> list[Chosen]:
     """The files pip would install; Refused names a package without a fitting wheel."""
     with tempfile.TemporaryDirectory() as folder:
@@ -212,11 +225,13 @@ def main() -> None:
     wanted = requirements()
     lock = Lock()
     for python in PYTHONS:
-        lock.gather(wanted["install"] + wanted["test"], python)
+        lock.gather(asked_of(wanted["install"] + wanted["test"], python), python)
     lock.add_sources()
     install: set[str] = set()
     for python in PYTHONS:
-        files, refused = report_without_refused(wanted["install"], python, PLATFORMS["Linux x86_64"], resolve=True)
+        files, refused = report_without_refused(
+            asked_of(wanted["install"], python), python, PLATFORMS["Linux x86_64"], resolve=True
+        )
         install |= {file.name for file in files} | set(refused)
     parts = [HEADER.format(pythons=", ".join(PYTHONS), platforms="\n".join(f"#   {name}" for name in PLATFORMS))]
     for section, names in (("install", install), ("test", set(lock.versions) - install)):

@@ -9,57 +9,75 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uniqdb.limits import COMMIT_VISITS, COMMIT_VISITS_MAX
-from uniqdb_cli.output import is_terminal, say
+from uniqdb.limits import COMMIT_VISITS, COMMIT_VISITS_MAX, LINE_BYTES_LIMIT, LINE_BYTES_MAX
+from uniqdb_cli.output import error_line, is_terminal, say
 from uniqdb_cli.settings import Settings, load_settings
 from uniqdb_cli.stopping import StopRequest, stop_on_signals
-from uniqdb_cli.words import ConfigOption, StoreOption, TimezoneOption, TsUnit
+from uniqdb_cli.words import (
+    ConfigOption,
+    StoreOption,
+    TimezoneOption,
+    TsFieldOption,
+    TsUnit,
+    TsUnitOption,
+    UidFieldOption,
+)
 
 if TYPE_CHECKING:
     from uniqdb.engine import Engine
-    from uniqdb.stream.driver import IngestSummary, Progress
+    from uniqdb.stream.driver import IngestOptions, IngestSummary, Progress
 
 REFRESH_S = 0.1
+LineBytesMaxOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=LINE_BYTES_LIMIT,
+        help=f"Longest record; a longer one goes to quarantine [default: {LINE_BYTES_MAX}].",
+    ),
+]
+CommitVisitsOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=COMMIT_VISITS_MAX, help=f"Visits per commit [default: {COMMIT_VISITS}]."),
+]
 
 
 def ingest(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A file of JSON lines; - is standard input.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Files of JSON lines, plain, .gz or .zst; - is standard input."),
+    ],
     store: StoreOption = None,
     timezone: TimezoneOption = None,
-    ts_field: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Key of the event time, or a dotted path [default: ts].")
-    ] = None,
-    uid_field: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Key of the visitor's id, or a dotted path [default: uid].")
-    ] = None,
-    ts_unit: Annotated[
-        TsUnit | None, typer.Option(help="Unit of event times [default: s].", show_default=False)
-    ] = None,
-    commit_visits: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            max=COMMIT_VISITS_MAX,
-            help=f"Visits per commit [default: {COMMIT_VISITS}].",
-        ),
-    ] = None,
+    ts_field: TsFieldOption = None,
+    uid_field: UidFieldOption = None,
+    ts_unit: TsUnitOption = None,
+    line_bytes_max: LineBytesMaxOption = None,
+    commit_visits: CommitVisitsOption = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as the files grow, through rotation, until stopped.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse the input at its first bad record.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Read a file anew that was read before.")] = False,
     source_name: Annotated[
-        str, typer.Option(metavar="NAME", help="Remember the file under this name instead of its own.")
+        str,
+        typer.Option(metavar="NAME", help="Remember the input under this name instead of its own, even a pipe."),
     ] = "",
     config: ConfigOption = None,
 ) -> None:
-    """Count the visits of a file or a pipe. Creates the store if there is none.
+    """Count the visits of files or a pipe. Creates the store if there is none.
 
     A file is remembered with its position: the same command continues where an earlier run stopped, and a file that was
-    read to its end is not counted twice. A pipe has no position. Records that are no visits go to quarantine.
+    read to its end is not counted twice. A pipe has no position, unless it has a name. Records that are no visits go to
+    quarantine: see `uniqdb quarantine list`.
 
     \b
       uniqdb ingest visits.jsonl
+      uniqdb ingest logs/visits-*.jsonl.gz
+      uniqdb ingest --follow /var/log/visits.jsonl
       uniqdb ingest clicks.jsonl --ts-field time --ts-unit ms --uid-field user.id
-      zcat visits.jsonl.gz | uniqdb ingest - --timezone Europe/Zurich
+      zcat visits.jsonl.gz | uniqdb ingest - --source-name visits --timezone Europe/Zurich
     """
     settings = load_settings(
         config,
@@ -68,34 +86,94 @@ def ingest(
         ts_field=ts_field,
         uid_field=uid_field,
         ts_unit=ts_unit,
+        line_bytes_max=line_bytes_max,
         commit_visits=commit_visits,
     )
-    from uniqdb.stream.driver import IngestOptions, ingest_file
+    _assert_possible(files, follow=follow, source_name=source_name)
+    from uniqdb.stream.driver import IngestOptions
     from uniqdb.visit import FieldSettings
 
-    fields = FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit)
+    fields = FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max)
     options = IngestOptions(fields, settings.commit_visits, strict, again, source_name)
-    with stop_on_signals() as stop, _open_for_ingest(file, settings) as engine, _progress_bar(file) as on_progress:
-        summary = ingest_file(engine, file, options, on_progress=on_progress, should_stop=stop.is_made)
-    for line in _summary_lines(summary, stop, is_pipe=file == "-"):
-        say(line)
-    if summary.interrupted:
+    with stop_on_signals() as stop, _open_for_ingest(files, settings) as engine:
+        (_follow if follow else _read)(engine, files, options, stop)
+        beyond = engine.info().quarantine_beyond
+    if beyond:
+        say(f"Quarantine is full: {beyond:,} refused records are only counted (see quarantine_max_rows).")
+    if stop.is_made():
         raise typer.Exit(stop.exit_code)
 
 
+def _read(engine: "Engine", files: list[str], options: "IngestOptions", stop: StopRequest) -> None:
+    """File after file. One that is refused does not keep the others from being read."""
+    from uniqdb.errors import InputRefused
+    from uniqdb.stream.driver import ingest_file
+
+    refusals: list[InputRefused] = []
+    for file in files:
+        try:
+            with _progress_bar(file) as on_progress:
+                summary = ingest_file(engine, file, options, on_progress=on_progress, should_stop=stop.is_made)
+        except InputRefused as refusal:
+            if options.strict:
+                raise
+            refusals.append(refusal)
+        else:
+            for line in _summary_lines(summary, stop, is_pipe=file == "-" and not options.source_name):
+                say(line)
+            refusals += [summary.refusal] if summary.refusal is not None else []
+        if refusals and file != files[-1]:
+            say(error_line(refusals.pop()))
+            refusals.append(InputRefused("not every input could be read", hint="see above; the others are counted"))
+        if stop.is_made():
+            break
+    if refusals and not stop.is_made():
+        raise refusals[-1]
+
+
+def _follow(engine: "Engine", files: list[str], options: "IngestOptions", stop: StopRequest) -> None:
+    from uniqdb.stream.follow import Watch, follow_files
+
+    def tell(summary: "IngestSummary") -> None:
+        for line in _summary_lines(summary, stop, is_pipe=False):
+            say(line)
+
+    say(f"Following {', '.join(files)}; Ctrl-C ends it.")
+    name = files[0] if len(files) == 1 else f"{len(files)} files"
+    with _progress_bar(name) as on_progress:
+        watch = Watch(stop.is_made, tell, on_progress or (lambda _: None), lambda refusal: say(error_line(refusal)))
+        ended = follow_files(engine, files, watch, options)
+    for summary in ended:
+        tell(summary)
+
+
+def _assert_possible(files: list[str], *, follow: bool, source_name: str) -> None:
+    from uniqdb.errors import UsageError
+
+    if follow and "-" in files:
+        raise UsageError("standard input cannot be followed", hint="leave out --follow: a pipe is read to its end")
+    if source_name and len(files) > 1:
+        raise UsageError("one --source-name cannot stand for several files", hint="ingest them one by one")
+    if len(set(files)) < len(files):
+        raise UsageError("a file is named twice", hint="name each file once")
+
+
 @contextmanager
-def _open_for_ingest(file: str, settings: Settings) -> Iterator["Engine"]:
-    """The store, created if there is none; not for a file that cannot be read."""
+def _open_for_ingest(files: list[str], settings: Settings) -> Iterator["Engine"]:
+    """The store, created if there is none; not for files that cannot be read."""
     from uniqdb.engine import open as open_store
     from uniqdb.errors import NotFound
     from uniqdb.manifest import is_store
+    from uniqdb.options import OpenOptions
 
-    where = Path(file)
-    if file != "-" and (where.is_dir() or not os.access(where, os.R_OK)):
-        cause = "is a directory" if where.is_dir() else "cannot be read" if where.exists() else "does not exist"
-        raise NotFound(f"{file} {cause}", hint="name a file of JSON lines, or - for standard input")
+    for file in files:
+        where = Path(file)
+        if file != "-" and (where.is_dir() or not os.access(where, os.R_OK)):
+            cause = "is a directory" if where.is_dir() else "cannot be read" if where.exists() else "does not exist"
+            raise NotFound(f"{file} {cause}", hint="name a file of JSON lines, or - for standard input")
     is_new = not is_store(Path(settings.store))
-    with open_store(settings.store, timezone=settings.timezone) as engine:
+    options = OpenOptions(quarantine_max_rows=settings.quarantine_max_rows)
+    with open_store(settings.store, timezone=settings.timezone, options=options) as engine:
         if is_new:
             iso = " Times without an offset count as UTC." if settings.ts_unit == TsUnit.ISO8601 else ""
             say(f"Created the store {settings.store}, time zone {engine.timezone}.{iso}")

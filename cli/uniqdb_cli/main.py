@@ -17,6 +17,7 @@ from uniqdb_cli.info import info
 from uniqdb_cli.ingest import ingest
 from uniqdb_cli.init import init
 from uniqdb_cli.output import discard_stdout, error_line, say
+from uniqdb_cli.quarantine import quarantine_app
 from uniqdb_cli.query import query
 
 INTERRUPTED = 130
@@ -64,6 +65,7 @@ app = typer.Typer(
 )
 for command in (init, ingest, query, exists, info, check, generate, demo):
     app.command()(command)
+app.add_typer(quarantine_app, name="quarantine")
 
 
 def _print_version(wanted: bool) -> None:

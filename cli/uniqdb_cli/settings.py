@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from uniqdb.errors import NotFound, UsageError
-from uniqdb.limits import COMMIT_VISITS, COMMIT_VISITS_MAX
+from uniqdb.limits import (
+    COMMIT_VISITS,
+    COMMIT_VISITS_MAX,
+    LINE_BYTES_LIMIT,
+    LINE_BYTES_MAX,
+    QUARANTINE_MAX_ROWS,
+)
 from uniqdb_cli.words import OutputFormat, TsUnit
 
 PREFIX = "UNIQDB_"
@@ -29,12 +35,20 @@ class Settings:
     ts_field: str = "ts"
     uid_field: str = "uid"
     ts_unit: str = "s"
+    line_bytes_max: int = LINE_BYTES_MAX
     commit_visits: int = COMMIT_VISITS
+    quarantine_max_rows: int = QUARANTINE_MAX_ROWS
     format: str | None = None
     """None: a table on a terminal, JSON lines otherwise."""
 
 
 KEYS = tuple(field.name for field in fields(Settings))
+_NUMBERS = {
+    "line_bytes_max": (1, LINE_BYTES_LIMIT, "bytes"),
+    "commit_visits": (1, COMMIT_VISITS_MAX, "visits"),
+    "quarantine_max_rows": (0, 10**12, "rows"),
+}
+"""The least and the most of each number, and what it counts."""
 _CHOICES: dict[str, tuple[str, ...]] = {"ts_unit": tuple(TsUnit), "format": tuple(OutputFormat)}
 
 
@@ -98,7 +112,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
             hint = _alternatives(name, [*names, CONFIG_VARIABLE])
             raise UsageError(f"the environment sets {name}, which is no setting", hint=hint)
         value, key = environment[name], names[name]
-        is_number = key == "commit_visits" and value.isascii() and value.isdigit() and len(value) < 20
+        is_number = key in _NUMBERS and value.isascii() and value.isdigit() and len(value) < 20
         found[key] = _checked(name, key, int(value) if is_number else value)
     return found
 
@@ -113,9 +127,10 @@ def _alternatives(key: str, known: Iterable[str]) -> str:
 
 def _checked(where: str, key: str, value: object) -> object:
     """The value, if it can be one of the key. Raises UsageError, naming where it was set."""
-    if key == "commit_visits":
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= COMMIT_VISITS_MAX:
-            raise UsageError(f"{where}: {value!r} is no number of visits", hint=f"give 1 to {COMMIT_VISITS_MAX:,}")
+    if key in _NUMBERS:
+        least, most, unit = _NUMBERS[key]
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise UsageError(f"{where}: {value!r} is no number of {unit}", hint=f"give {least} to {most:,}")
         return value
     if not isinstance(value, str) or not value:
         raise UsageError(f"{where}: {value!r} is not a text", hint='write it as "text", not empty')

@@ -55,6 +55,17 @@ TimezoneOption = Annotated[
         help="The IANA time zone of a new store, such as Europe/Zurich [default: UTC]. An existing one keeps its own.",
     ),
 ]
+TsFieldOption = Annotated[
+    str | None,
+    typer.Option("--ts-field", metavar="NAME", help="Key of the event time, or a dotted path [default: ts]."),
+]
+UidFieldOption = Annotated[
+    str | None,
+    typer.Option("--uid-field", metavar="NAME", help="Key of the visitor's id, or a dotted path [default: uid]."),
+]
+TsUnitOption = Annotated[
+    TsUnit | None, typer.Option("--ts-unit", help="Unit of event times [default: s].", show_default=False)
+]
 FormatOption = Annotated[
     OutputFormat | None,
     typer.Option("--format", help="How to print [default: table on a terminal, jsonl otherwise].", show_default=False),

@@ -29,7 +29,7 @@ from uniqdb.format import (
 from uniqdb.granularity import Granularity
 from uniqdb.limits import UNIT_FRAGMENTS_MAX
 from uniqdb.meta import SourceRow, decode_row, read_state
-from uniqdb.quarantine import read_quarantine
+from uniqdb.quarantine import read_counted, read_quarantine
 from uniqdb.store import ReadView
 from uniqdb.uid_dictionary import HASH_MAX, columns_of, directory_of
 from uniqdb.uid_fragment import UidColumns
@@ -231,5 +231,11 @@ class _Walk:
         for key, payload in self.view.rows(Database.SOURCES, b"", b"\xff" * 64):
             decode_row(Database.SOURCES, key, payload, SourceRow)
             self.count("sources")
-        for _ in read_quarantine(self.view):
-            self.count("quarantined")
+        rows = sum(1 for _ in read_quarantine(self.view))
+        self.count("quarantined", rows)
+        state = read_state(self.view)
+        expected = state.quarantine_next_id if state.quarantine_rows is None else state.quarantine_rows
+        self.expect(rows == expected, f"{expected} rows in quarantine expected, {rows} are there")
+        counted = sum(one.count for one in read_counted(self.view))
+        refused = sum(state.quarantined.values())
+        self.expect(rows + counted == refused, f"{refused} records refused, {rows} of them kept, {counted} counted")

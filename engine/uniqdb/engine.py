@@ -28,7 +28,7 @@ from uniqdb.reading import Moment, Reader, Snapshot, resolve_window
 from uniqdb.record import CountRecord
 from uniqdb.store import Store
 from uniqdb.uid_dictionary import UidDictionary, first_rows
-from uniqdb.visit import Reason, Verdict, check_many, check_one, uid_text
+from uniqdb.visit import Reason, Verdict, check_many, check_one, decodable, uid_text
 from uniqdb.writer import Commit, Writer
 
 T = TypeVar("T")
@@ -290,7 +290,8 @@ class Engine:
 
     def _refuse(self, ts: object, uid: object, reason: Reason) -> None:
         record = f"{ts!r}\t{uid!r}".encode("utf-8", "backslashreplace")
-        self._refused.append(Quarantined(str(reason), CALL_ORIGIN, record))
+        time_s, text = decodable(ts, uid, "s")
+        self._refused.append(Quarantined(str(reason), CALL_ORIGIN, record, event_time_s=time_s, uid=text))
 
     def _clear_pending(self) -> None:
         self._times_s: list[int] = []

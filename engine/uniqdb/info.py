@@ -6,6 +6,7 @@ from uniqdb.answers import StoreFacts
 from uniqdb.format import FORMAT_VERSION, Database
 from uniqdb.granularity import Granularity
 from uniqdb.meta import SourceRow, decode_row, read_state
+from uniqdb.quarantine import read_counted
 from uniqdb.store import Store
 
 
@@ -27,6 +28,9 @@ class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
     file_bytes: int
     live_bytes: int
     quarantined: dict[str, int]
+    """Refused records by reason, kept or not."""
+    quarantine_beyond: int
+    """How many of them are only counted, because quarantine was full."""
     sources: list[SourceRow]
 
 
@@ -59,5 +63,6 @@ def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
         file_bytes=file_bytes,
         live_bytes=live_bytes,
         quarantined=state.quarantined,
+        quarantine_beyond=sum(one.count for one in read_counted(view)),
         sources=sources,
     )

@@ -11,7 +11,9 @@ EVENT_TIME_S_MAX = 253_370_764_800
 UID_BYTES_MIN = 1
 UID_BYTES_MAX = 1_024
 LINE_BYTES_MAX = 64 * 1024
-"""A record longer than this is refused before it is decoded."""
+"""A record longer than this is refused before it is decoded, unless a source says otherwise."""
+LINE_BYTES_LIMIT = 16 * 1024 * 1024
+"""The most that a source may say: a whole record is held in memory."""
 RECORD_DEPTH_MAX = 64
 """Documented nesting depth; the decoder's own recursion limit is the last line of defence."""
 QUARANTINE_RECORD_BYTES_MAX = 1_024
@@ -23,6 +25,10 @@ ORDINAL_MAX = 2**32 - 1
 HEAD_BYTES = 64 * 1024
 """So much of a file's beginning is hashed to know it again (changes what counts as the same file)."""
 READ_BLOCK_BYTES = 4 * 1024 * 1024
+QUARANTINE_MAX_ROWS = 1_000_000
+"""Refused records that are kept; beyond, they are only counted, by source and reason."""
+FOLLOW_QUIET_S = 1.0
+"""A rotated file that got nothing for so long is done: its writer has turned to the new one."""
 PIPE_SILENCE_S = 0.2
 """A pipe that says nothing for so long gives the driver a turn: to commit what waits, to stop if asked."""
 NO_VISIT_RECORDS = 1_000
@@ -32,6 +38,8 @@ NO_VISIT_RECORDS = 1_000
 COMMIT_VISITS = 50_000
 COMMIT_INTERVAL_S = 1.0
 COMMIT_VISITS_MAX = 1_000_000
+SCATTERED_COMMIT_FACTOR = 5
+"""Input in no order touches most buckets with every commit: commits of so many times the visits halve the work."""
 
 # --- the map and readers ---
 MAP_BYTES_INITIAL = 64 * 1024**3

@@ -7,6 +7,7 @@ import msgspec
 from uniqdb.change_set import ChangeSet
 from uniqdb.errors import StoreCorrupt
 from uniqdb.format import FORMAT_VERSION, Database, corrupt
+from uniqdb.limits import LINE_BYTES_MAX
 from uniqdb.store import ReadView
 
 STORE_KEY = b"store"
@@ -35,10 +36,16 @@ class StateRow(msgspec.Struct, frozen=True):
     event_time_s_max: int | None = None
     quarantined: dict[str, int] = {}
     quarantine_next_id: int = 0
+    quarantine_rows: int | None = None
+    """Rows that are kept now; None in a store from before rows could go: then all of them."""
 
 
 class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of ``sources``: how far a file was read. Positions are bytes of the decompressed stream."""
+    """One row of ``sources``: how far a file was read. Positions are bytes of the decompressed stream.
+
+    ``kind`` is ``file``, or ``named`` if the user named the source. ``reading`` counts how often the same input was
+    read anew. ``damaged_at_bytes`` is the position at which the input could not be decoded further, or -1.
+    """
 
     kind: str = "file"
     name: str
@@ -55,6 +62,9 @@ class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
     inode: int = 0
     head_bytes: int = 0
     head_hash: str = ""
+    line_bytes_max: int = LINE_BYTES_MAX
+    reading: int = 0
+    damaged_at_bytes: int = -1
 
 
 _Row = TypeVar("_Row", StoreRow, StateRow, SourceRow)

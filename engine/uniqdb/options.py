@@ -9,6 +9,7 @@ from uniqdb.limits import (
     MEMBERS_CACHE_BYTES,
     PARTITION_BYTES_MAX,
     PARTITION_ENTRIES_MAX,
+    QUARANTINE_MAX_ROWS,
     UID_CACHE_ENTRIES,
     YOUNG_BYTES_MAX,
     YOUNG_MERGE_BYTES_MAX,
@@ -50,5 +51,7 @@ class OpenOptions:
     commit: CommitRule = CommitRule()
     caches: CacheSizes = CacheSizes()
     dictionary: DictionarySizes = DictionarySizes()
+    quarantine_max_rows: int = QUARANTINE_MAX_ROWS
+    """Refused records that the store keeps; beyond, they are counted by source and reason."""
     map_bytes: int = MAP_BYTES_INITIAL
     """Address space for LMDB's map at the start; it grows by itself."""

@@ -1,23 +1,33 @@
-"""Refused records: kept with reason and origin, so that nothing is lost silently."""
+"""Refused records: kept with reason and origin, so that nothing is lost silently; bounded, so that no disk is filled.
+
+Beyond the bound the records themselves are not kept any more: they are counted by source and reason, with the places of
+the first and the last.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
-from xxhash import xxh3_64_hexdigest
+from xxhash import xxh3_64_digest, xxh3_64_hexdigest
 
-from uniqdb.format import Database
+from uniqdb.format import Database, corrupt
 from uniqdb.limits import QUARANTINE_RECORD_BYTES_MAX
 from uniqdb.meta import StateRow
 from uniqdb.store import CommitPlan, ReadView
 
 _ID_BYTES = 8
+_Row = TypeVar("_Row", "QuarantineRow", "CountedRow")
+_COUNTED = b"\xff"
+"""Keys of rows that only count begin like this; an id never does."""
 
 
 class QuarantineRow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One refused record. ``record`` is its first 1 KiB, ``record_hash`` the xxh3-64 of all of it.
+    """One refused record.
 
     ``position`` is the byte offset in the source, ``line`` counts from 1; both 0 for calls without a source.
+    ``event_time_s`` and ``uid`` are there if they could be made out. If both were, they are all that is kept; else
+    ``record`` is the record's first 1 KiB and ``record_hash`` the xxh3-64 of all of it.
     """
 
     reason: str
@@ -28,6 +38,18 @@ class QuarantineRow(msgspec.Struct, frozen=True, omit_defaults=True):
     uid: str | None = None
     record: bytes = b""
     record_hash: str = ""
+
+
+class CountedRow(msgspec.Struct, frozen=True):
+    """Refused records that are only counted: of one source, for one reason, with the first and last place."""
+
+    reason: str
+    origin: str
+    count: int
+    first_position: int
+    last_position: int
+    first_line: int
+    last_line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +63,77 @@ class Quarantined:
     line: int = 0
     record_hash: str = ""
     """Of the whole record, if ``record`` is only its beginning."""
+    event_time_s: int | None = None
+    uid: str | None = None
+
+    def row(self) -> QuarantineRow:
+        """What is kept of it."""
+        known = self.event_time_s is not None and self.uid is not None
+        return QuarantineRow(
+            reason=self.reason,
+            origin=self.origin,
+            position=self.position,
+            line=self.line,
+            event_time_s=self.event_time_s,
+            uid=self.uid,
+            record=b"" if known else self.record[:QUARANTINE_RECORD_BYTES_MAX],
+            record_hash=self.record_hash or xxh3_64_hexdigest(self.record),
+        )
 
 
-def write_quarantine(plan: CommitPlan, state: StateRow, refused: list[Quarantined]) -> StateRow:
+def write_quarantine(plan: CommitPlan, state: StateRow, refused: list[Quarantined], max_rows: int) -> StateRow:
     """Add the rows to the commit; returns the state with the new counts per reason."""
     counts = dict(state.quarantined)
-    for number, one in enumerate(refused, start=state.quarantine_next_id):
-        row = QuarantineRow(
-            reason=one.reason,
-            origin=one.origin,
-            position=one.position,
-            line=one.line,
-            record=one.record[:QUARANTINE_RECORD_BYTES_MAX],
-            record_hash=one.record_hash or xxh3_64_hexdigest(one.record),
-        )
-        key = number.to_bytes(_ID_BYTES, "big")
-        plan.changes.put_row(Database.QUARANTINE, key, msgspec.msgpack.encode(row))
+    for one in refused:
         counts[one.reason] = counts.get(one.reason, 0) + 1
-    next_id = state.quarantine_next_id + len(refused)
-    return msgspec.structs.replace(state, quarantined=counts, quarantine_next_id=next_id)
+    rows = state.quarantine_next_id if state.quarantine_rows is None else state.quarantine_rows
+    kept = refused[: max(max_rows - rows, 0)]
+    for number, one in enumerate(kept, start=state.quarantine_next_id):
+        payload = msgspec.msgpack.encode(one.row())
+        plan.changes.put_row(Database.QUARANTINE, number.to_bytes(_ID_BYTES, "big"), payload)
+    _count(plan, refused[len(kept) :])
+    return msgspec.structs.replace(
+        state,
+        quarantined=counts,
+        quarantine_next_id=state.quarantine_next_id + len(kept),
+        quarantine_rows=rows + len(kept),
+    )
+
+
+def _count(plan: CommitPlan, refused: list[Quarantined]) -> None:
+    groups: dict[tuple[str, str], list[Quarantined]] = {}
+    for one in refused:
+        groups.setdefault((one.reason, one.origin), []).append(one)
+    for (reason, origin), group in groups.items():
+        key = _COUNTED + xxh3_64_digest(f"{reason}\0{origin}".encode("utf-8", "surrogatepass"))
+        first, last, count = group[0], group[-1], len(group)
+        row = CountedRow(reason, origin, count, first.position, last.position, first.line, last.line)
+        payload = plan.view.row(Database.QUARANTINE, key)
+        if payload is not None:
+            before = _decoded(key, payload, CountedRow)
+            row = msgspec.structs.replace(
+                row,
+                count=before.count + count,
+                first_position=before.first_position,
+                first_line=before.first_line,
+            )
+        plan.changes.put_row(Database.QUARANTINE, key, msgspec.msgpack.encode(row))
+
+
+def _decoded(key: bytes, payload: bytes, kind: type[_Row]) -> _Row:
+    try:
+        return msgspec.msgpack.decode(payload, type=kind)
+    except (ValueError, RecursionError) as error:
+        raise corrupt(Database.QUARANTINE, key, str(error)) from None
 
 
 def read_quarantine(view: ReadView) -> Iterator[tuple[int, QuarantineRow]]:
     """(id, row) of every refused record that is kept, oldest first."""
-    for key, payload in view.rows(Database.QUARANTINE, b"", b"\xff" * (_ID_BYTES + 1)):
-        yield int.from_bytes(key, "big"), msgspec.msgpack.decode(payload, type=QuarantineRow)
+    for key, payload in view.rows(Database.QUARANTINE, b"", _COUNTED):
+        yield int.from_bytes(key, "big"), _decoded(key, payload, QuarantineRow)
+
+
+def read_counted(view: ReadView) -> Iterator[CountedRow]:
+    """What was refused beyond the bound."""
+    for key, payload in view.rows(Database.QUARANTINE, _COUNTED, b"\xff" * (_ID_BYTES + 2)):
+        yield _decoded(key, payload, CountedRow)

@@ -1,9 +1,4 @@
-"""From the bytes of records to visits: decoding, the rules for ``ts`` and ``uid``, and the reasons for a refusal.
-
-A block of JSON lines is decoded in one call when every line break plainly ends a record; else line by line, so that one
-bad record never hides a good one. Only the configured fields are looked at; other keys are skipped undecoded, so
-invalid UTF-8 in them goes unnoticed. Of duplicate keys the last one counts.
-"""
+"""What a visit is: the rules for ``ts`` and ``uid``, verdicts, and the reasons for a refusal."""
 
 import datetime
 import math
@@ -11,12 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from uniqdb.errors import UsageError
-from uniqdb.limits import EVENT_TIME_S_MAX, EVENT_TIME_S_MIN, LINE_BYTES_MAX, UID_BYTES_MAX
+from uniqdb.limits import EVENT_TIME_S_MAX, EVENT_TIME_S_MIN, LINE_BYTES_LIMIT, LINE_BYTES_MAX, UID_BYTES_MAX
 
 I64Array = npt.NDArray[np.int64]
 
@@ -45,6 +39,7 @@ class Reason(StrEnum):
     BAD_TS = "bad_ts"
     BAD_UID = "bad_uid"
     IMPLAUSIBLE = "implausible"
+    DAMAGED = "damaged"
 
 
 _UNITS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -55,11 +50,13 @@ class FieldSettings:
     """Where a record holds its event time and its uid. Changes results; stored with each source.
 
     ``ts_unit`` is ``s``, ``ms``, ``us``, ``ns`` or ``iso8601``. A field is a literal top-level key, else a dotted path.
+    A record of more than ``line_bytes_max`` bytes is refused undecoded.
     """
 
     ts_field: str = "ts"
     uid_field: str = "uid"
     ts_unit: str = "s"
+    line_bytes_max: int = LINE_BYTES_MAX
 
     def __post_init__(self) -> None:
         if self.ts_unit not in _UNITS_PER_S and self.ts_unit != "iso8601":
@@ -68,6 +65,10 @@ class FieldSettings:
             raise UsageError(
                 "the time field and the uid field must be two different names",
                 hint="give --ts-field and --uid-field",
+            )
+        if not 1 <= self.line_bytes_max <= LINE_BYTES_LIMIT:
+            raise UsageError(
+                f"records of at most {self.line_bytes_max:,} bytes", hint=f"give 1 to {LINE_BYTES_LIMIT:,} bytes"
             )
 
 
@@ -97,160 +98,6 @@ class Visits:
 
     def __len__(self) -> int:
         return len(self.uids)
-
-
-class VisitDecoder:
-    """Decodes blocks of JSON lines. One instance per source; not thread-safe."""
-
-    def __init__(self, settings: FieldSettings) -> None:
-        self.settings = settings
-        # A dotted path is resolved on the plain objects; only literal keys have the fast way.
-        self._fast: msgspec.json.Decoder[msgspec.Struct] | None = None
-        if "." not in settings.ts_field and "." not in settings.uid_field:
-            record = msgspec.defstruct(
-                "RecordFields",
-                [("ts", int | float | str), ("uid", int | str)],
-                rename={"ts": settings.ts_field, "uid": settings.uid_field},
-                gc=False,
-            )
-            self._fast = msgspec.json.Decoder(record)
-        self._any = msgspec.json.Decoder()
-
-    def decode(self, block: bytes, ends: I64Array | None = None) -> Visits:
-        """The visits and refusals of a block that ends with a line break. ``ends``: its `line_ends`, if known."""
-        if ends is None:
-            ends = line_ends(block)
-        visits = self._at_once(block, ends)
-        if visits is not None:
-            return visits
-        # A bad record slows down only its few neighbours.
-        parts: list[Visits] = []
-        start = 0
-        for first in range(0, len(ends), _PART_LINES):
-            part_ends = ends[first : first + _PART_LINES]
-            end = int(part_ends[-1]) + 1
-            part, part_ends = block[start:end], part_ends - start
-            found = self._at_once(part, part_ends) or self._line_by_line(part, part_ends)
-            found.refused = [Refused(r.line + first, r.start + start, r.record, r.reason) for r in found.refused]
-            parts.append(found)
-            start = end
-        return _joined(parts)
-
-    def _at_once(self, block: bytes, ends: I64Array) -> Visits | None:
-        """The visits of a block without a bad record; None if it has one, or may have."""
-        if self._fast is None or not _plain_lines(block, ends):
-            return None
-        try:
-            rows = self._fast.decode_lines(block)
-        except (ValueError, RecursionError, MemoryError):
-            return None
-        if len(rows) != len(ends):
-            return None
-        times_s = seconds_of([row.ts for row in rows], self.settings.ts_unit)  # type: ignore[attr-defined]  # the struct is made at run time
-        uids = uids_of([row.uid for row in rows])  # type: ignore[attr-defined]  # as above
-        return None if times_s is None or uids is None else Visits(times_s, uids, records=len(rows))
-
-    def _line_by_line(self, block: bytes, ends: I64Array) -> Visits:
-        times_s: list[int] = []
-        uids: list[str] = []
-        refused: list[Refused] = []
-        start = 0
-        for line, end in enumerate(ends.tolist()):
-            record = block[start:end]
-            if record and not record.isspace():
-                outcome = self.decode_one(record)
-                if isinstance(outcome, Reason):
-                    refused.append(Refused(line, start, record, outcome))
-                else:
-                    times_s.append(outcome[0])
-                    uids.append(outcome[1])
-            start = end + 1
-        return Visits(np.array(times_s, np.int64), uids, refused, len(times_s) + len(refused))
-
-    def decode_one(self, record: bytes) -> tuple[int, str] | Reason:
-        """(event time, uid) of one record, or why it has none. Never raises."""
-        if len(record) > LINE_BYTES_MAX:
-            return Reason.TOO_LONG
-        try:
-            fields = self._any.decode(record)
-        except RecursionError:
-            return Reason.TOO_DEEP
-        except (ValueError, MemoryError):
-            # An ignored field may hold what the full decoder refuses (invalid UTF-8): ask the fast one.
-            return self._one_fast(record)
-        if not isinstance(fields, dict):
-            return Reason.NOT_AN_OBJECT
-        ts, uid = _at(fields, self.settings.ts_field), _at(fields, self.settings.uid_field)
-        if ts is _MISSING:
-            return Reason.NO_TS
-        if uid is _MISSING:
-            return Reason.NO_UID
-        return check_one(ts, uid, self.settings.ts_unit)
-
-    def _one_fast(self, record: bytes) -> tuple[int, str] | Reason:
-        if self._fast is None:
-            return Reason.MALFORMED
-        try:
-            row = self._fast.decode(record)
-        except UnicodeDecodeError:
-            return Reason.BAD_UID
-        except RecursionError:
-            return Reason.TOO_DEEP
-        except (ValueError, MemoryError):
-            return Reason.MALFORMED
-        return check_one(row.ts, row.uid, self.settings.ts_unit)  # type: ignore[attr-defined]  # made at run time
-
-
-_PART_LINES = 32
-
-
-def _joined(parts: list[Visits]) -> Visits:
-    if not parts:
-        return Visits(np.empty(0, np.int64), [])
-    return Visits(
-        np.concatenate([part.event_times_s for part in parts]),
-        [uid for part in parts for uid in part.uids],
-        [one for part in parts for one in part.refused],
-        sum(part.records for part in parts),
-    )
-
-
-_MISSING = object()
-
-
-def _at(fields: dict[str, object], name: str) -> object:
-    """The value of a literal top-level key, else of a dotted path."""
-    if name in fields:
-        return fields[name]
-    value: object = fields
-    for part in name.split("."):
-        if not isinstance(value, dict) or part not in value:
-            return _MISSING
-        value = value[part]
-    return value
-
-
-def line_ends(block: bytes) -> I64Array:
-    """Positions of the line breaks."""
-    return np.flatnonzero(np.frombuffer(block, np.uint8) == 10)
-
-
-def _plain_lines(block: bytes, ends: I64Array) -> bool:
-    """True if every line runs from ``{`` to ``}`` and is not too long.
-
-    Inside a record a line break is never between ``}`` and ``{``, so then each line is whole records, and the decoder,
-    which would accept any white space between records, found one per line if it found as many as there are lines.
-    """
-    if not len(ends) or ends[-1] != len(block) - 1 or ends[0] == 0:
-        return False
-    raw = np.frombuffer(block, np.uint8)
-    longest = max(int(np.diff(ends).max(initial=0)), int(ends[0]) + 1)
-    return (
-        longest <= LINE_BYTES_MAX
-        and block[0] == 123
-        and bool((raw[ends - 1] == 125).all())
-        and bool((raw[ends[:-1] + 1] == 123).all())
-    )
 
 
 # ---------------------------------------------------------------- the rules for ts and uid
@@ -294,6 +141,12 @@ def check_one(ts: object, uid: object, unit: str) -> tuple[int, str] | Reason:
     if not EVENT_TIME_S_MIN <= time_s < EVENT_TIME_S_MAX:
         return Reason.IMPLAUSIBLE
     return time_s, text
+
+
+def decodable(ts: object, uid: object, unit: str) -> tuple[int | None, str | None]:
+    """The event time, where it is one that fits into 64 bits, and the uid, where it is one."""
+    time_s = event_time_s(ts, unit)
+    return None if time_s is None or not -(2**63) <= time_s < 2**63 else time_s, uid_text(uid)
 
 
 def event_time_s(ts: object, unit: str) -> int | None:

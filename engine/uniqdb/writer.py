@@ -41,6 +41,7 @@ class Writer:
         self._store, self._zone, self._dictionary = store, zone, dictionary
         self._members = BucketMembers(cache_bytes=options.caches.members_bytes)
         self._upkeep = DictionaryUpkeep(dictionary, options.dictionary)
+        self._quarantine_max_rows = options.quarantine_max_rows
 
     def commit(self, commit: Commit) -> StateRow:
         """Write everything durably; returns the new state. Raises CommitFailed: then nothing was written."""
@@ -61,7 +62,7 @@ class Writer:
             if commit.uids:
                 resolved, staged, state = self._add_visits(plan, state, commit)
             if commit.refused:
-                state = write_quarantine(plan, state, commit.refused)
+                state = write_quarantine(plan, state, commit.refused, self._quarantine_max_rows)
             for key, row in commit.sources.items():
                 write_row(plan.changes, Database.SOURCES, key, row)
             write_row(plan.changes, Database.META, STATE_KEY, state)

@@ -54,7 +54,7 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(process_environment: dict[s
     assert loaded & HEAVY == set()
 
 
-@pytest.mark.parametrize("arguments", [["qwery"], ["query", "--wrong"], ["ingest"], ["ingest", "a", "b"]])
+@pytest.mark.parametrize("arguments", [["qwery"], ["query", "--wrong"], ["ingest"], ["ingest", "a", "a"]])
 def test_usage_errors_are_2(run: Run, arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.exit_code == 2

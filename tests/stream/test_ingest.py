@@ -82,8 +82,14 @@ def test_refused_records_are_kept_with_reason_and_place(store_path: Path, tmp_pa
             rows = [row for _, row in read_quarantine(snapshot.answers.view)]
         assert summary.records == summary.visits + len(rows)
         assert db.info().quarantined == summary.refused
+        assert {row.reason for row in rows} == {"malformed", "no_uid", "implausible"}
         for row in rows:
-            assert data[row.position :].startswith(row.record + b"\n")
+            if row.reason == "implausible":
+                # Of a record that could be made out, that is all that is kept.
+                assert (row.event_time_s, row.uid, row.record) == (-5, "x", b"")
+            record = row.record or b'{"ts":-5,"uid":"x"}'
+            assert data[row.position :].startswith(record + b"\n")
+            assert row.record_hash == xxh3_64_hexdigest(record)
             assert data[: row.position].count(b"\n") == row.line - 1
 
 

@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                     "calendar_zone",
                     "window",
                     "visit",
+                    "visit_decoder",
                     "plausibility",
                     "clock",
                     "record",

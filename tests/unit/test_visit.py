@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uniqdb.errors import UsageError
-from uniqdb.visit import DEFAULT_FIELDS, FieldSettings, Reason, VisitDecoder, check_one
+from uniqdb.visit import DEFAULT_FIELDS, FieldSettings, Reason, check_one
+from uniqdb.visit_decoder import VisitDecoder
 
 T = 1_468_244_384
 GOOD = b'{"ts":1468244384,"uid":"a"}'

@@ -13,12 +13,13 @@ import numpy as np
 
 from uniqdb.engine import Engine
 from uniqdb.errors import InputRefused
-from uniqdb.limits import COMMIT_INTERVAL_S, COMMIT_VISITS, COMMIT_VISITS_MAX, NO_VISIT_RECORDS
+from uniqdb.limits import COMMIT_INTERVAL_S, COMMIT_VISITS, COMMIT_VISITS_MAX, NO_VISIT_RECORDS, SCATTERED_COMMIT_FACTOR
 from uniqdb.meta import SourceRow
 from uniqdb.quarantine import Quarantined
-from uniqdb.stream.file_source import FileSource, LineBlock, open_source
+from uniqdb.stream.file_source import Damage, FileSource, LineBlock, SourceOptions, open_source
 from uniqdb.stream.hints import explain_no_visit
-from uniqdb.visit import DEFAULT_FIELDS, FieldSettings, Reason, Refused, VisitDecoder, Visits
+from uniqdb.visit import DEFAULT_FIELDS, FieldSettings, Reason, Refused, Visits
+from uniqdb.visit_decoder import VisitDecoder
 from uniqdb.writer import Commit
 
 
@@ -28,7 +29,8 @@ class IngestOptions:
 
     fields: FieldSettings = DEFAULT_FIELDS
     commit_visits: int = COMMIT_VISITS
-    """Commit after so many records (1 to 1,000,000), or when a slow pipe has let a second pass."""
+    """Commit after so many records (1 to 1,000,000), or when a slow input has let a second pass; visits in no order at
+    all are committed five times as many at once."""
     strict: bool = False
     """Refuse the input at its first bad record."""
     again: bool = False
@@ -36,10 +38,14 @@ class IngestOptions:
     source_name: str = ""
     """Name of the source, instead of the file's identity."""
 
+    def source_options(self, *, follow: bool = False) -> SourceOptions:
+        """What of this concerns opening a source."""
+        return SourceOptions(self.fields, self.again, self.source_name, follow)
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far this run is. ``total_bytes`` is None for a pipe."""
+    """How far this run is. ``total_bytes`` is None for a pipe and for compressed input."""
 
     visits: int
     refused: int
@@ -50,7 +56,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class IngestSummary:
-    """What this run did; everything in it is committed."""
+    """What this run did; everything in it is committed.
+
+    ``refusal`` is not None if the input could not be decoded to its end: what came before counts.
+    """
 
     source: str
     records: int
@@ -62,6 +71,7 @@ class IngestSummary:
     finished_before: bool
     interrupted: bool
     position_bytes: int
+    refusal: InputRefused | None = None
 
 
 def ingest_file(
@@ -72,21 +82,25 @@ def ingest_file(
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> IngestSummary:
-    """Read a file of JSON lines (``-``: standard input) from where it stopped to its end.
+    """Read a file of JSON lines, plain, gzip or zstd (``-``: standard input), from where it stopped to its end.
 
     Each commit holds the visits, the refused records and the position, so a run that dies is simply run again.
     ``should_stop`` is asked between blocks; what was read by then is committed. Raises NotFound, InputRefused,
-    CannotWrite.
+    CannotWrite. Damage within the input raises nothing: see `IngestSummary.refusal`.
     """
-    options = options or IngestOptions()
-    options = _checked(options)
-    with engine.snapshot() as snapshot:
-        source = open_source(snapshot.answers.view, path, options.fields, again=options.again, name=options.source_name)
+    run = open_run(engine, path, options or IngestOptions())
     try:
-        run = _Run(engine, source, options)
         return run.to_the_end(on_progress or _ignore, should_stop)
     finally:
-        source.close()
+        run.close()
+
+
+def open_run(engine: Engine, path: str | Path, options: IngestOptions, *, follow: bool = False) -> "SourceRun":
+    """A run over one input, where its source stopped. Raises NotFound, InputRefused."""
+    options = _checked(options)
+    with engine.snapshot() as snapshot:
+        source = open_source(snapshot.answers.view, path, options.source_options(follow=follow))
+    return SourceRun(engine, source, options)
 
 
 def _ignore(progress: Progress) -> None:
@@ -112,34 +126,45 @@ class _Pending:
     lines: int = 0
 
 
-class _Run:
+class SourceRun:
     """One run over one source."""
 
     def __init__(self, engine: Engine, source: FileSource, options: IngestOptions) -> None:
-        self._engine, self._source, self._options = engine, source, options
+        self._engine, self.source, self._options = engine, source, options
         self._decoder = VisitDecoder(options.fields)
         self._started_at_s = self._committed_at_s = time.monotonic()
         self._row = source.row
+        self._resumed_at, self._finished_before = self._row.position_bytes, self._row.finished
         self._pending = _Pending()
         self._records = self._visits = self._commits = 0
         self._refused: dict[str, int] = {}
 
     def to_the_end(self, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> IngestSummary:
-        resumed_at, finished_before = self._row.position_bytes, self._row.finished
-        interrupted = False
-        for block in self._source.blocks(self._options.commit_visits):
-            if block.lines:
-                self._take(block)
-            if self._pending.lines and self._is_due():
-                self._commit(finished=False)
-            on_progress(self._progress())
+        """Read until the input ends or ``should_stop``; commit everything."""
+        for block in self.source.blocks(self._options.commit_visits):
+            self.take(block)
+            on_progress(self.progress())
             if should_stop():
-                interrupted = True
-                break
+                return self.end(on_progress, interrupted=True)
+        return self.end(on_progress)
+
+    def take(self, block: LineBlock) -> None:
+        """Add a block, and commit if it is time."""
+        if block.lines:
+            self._take(block)
+        if self._pending.lines and self._is_due():
+            self._commit(finished=False)
+
+    def end(self, on_progress: Callable[[Progress], None], *, interrupted: bool = False) -> IngestSummary:
+        """Commit what waits; the input's end was read, unless it is damaged or the run was interrupted."""
+        damage = self.source.damage
+        if damage is not None and self._row.damaged_at_bytes != damage.position:
+            self._note(damage)
         self._assert_some_visit()
-        if self._pending.lines or not (interrupted or self._row.finished):
-            self._commit(finished=not interrupted)
-        on_progress(self._progress())
+        finished = not interrupted and damage is None
+        if self._pending.lines or (finished and not self._row.finished):
+            self._commit(finished=finished)
+        on_progress(self.progress())
         return IngestSummary(
             source=self._row.name,
             records=self._records,
@@ -147,10 +172,31 @@ class _Run:
             refused=self._refused,
             commits=self._commits,
             elapsed_s=time.monotonic() - self._started_at_s,
-            resumed_at_bytes=resumed_at,
-            finished_before=finished_before,
+            resumed_at_bytes=self._resumed_at,
+            finished_before=self._finished_before,
             interrupted=interrupted,
             position_bytes=self._row.position_bytes,
+            refusal=None if damage is None else self._damage_error(damage),
+        )
+
+    def close(self) -> None:
+        """Close the input."""
+        self.source.close()
+
+    def _note(self, damage: Damage) -> None:
+        """One row in quarantine for a damage, however often the input is read again."""
+        reason = str(Reason.DAMAGED)
+        self._refused[reason] = self._refused.get(reason, 0) + 1
+        self._pending.refused.append(
+            Quarantined(reason, self._row.name, damage.record, damage.position, damage.line + 1)
+        )
+        self._pending.lines += 1
+        self._row = msgspec.structs.replace(self._row, damaged_at_bytes=damage.position, refused=self._row.refused + 1)
+
+    def _damage_error(self, damage: Damage) -> InputRefused:
+        return InputRefused(
+            f"{self._row.name} cannot be read beyond byte {damage.position:,} of its content: {damage.cause}",
+            hint="what comes before is counted; put a whole file in its place and run the same command again",
         )
 
     def _take(self, block: LineBlock) -> None:
@@ -165,8 +211,9 @@ class _Run:
         for one in visits.refused:
             self._refused[one.reason] = self._refused.get(one.reason, 0) + 1
             place = block.start + one.start, block.line + one.line + 1
+            time_s, uid = self._decoder.decodable(one.record)
             pending.refused.append(
-                Quarantined(str(one.reason), self._row.name, one.record, *place, record_hash=block.line_hash)
+                Quarantined(str(one.reason), self._row.name, one.record, *place, block.line_hash, time_s, uid)
             )
         pending.records += visits.records
         pending.lines += block.lines
@@ -184,15 +231,21 @@ class _Run:
             self._refuse_strictly(visits.refused[0], block)
 
     def _is_due(self) -> bool:
-        if not self._visits and self._records < NO_VISIT_RECORDS and not self._source.resumed:
+        if not self._visits and self._records < NO_VISIT_RECORDS and not self.source.resumed:
             return False  # the input may turn out to be no visits at all; then nothing of it is committed
         self._assert_some_visit()
-        slow = time.monotonic() - self._committed_at_s >= COMMIT_INTERVAL_S
-        return self._pending.lines >= self._options.commit_visits or slow
+        if time.monotonic() - self._committed_at_s >= COMMIT_INTERVAL_S:
+            return True
+        enough = self._options.commit_visits
+        if self._pending.lines < enough:
+            return False
+        enough = min(enough * SCATTERED_COMMIT_FACTOR, COMMIT_VISITS_MAX)
+        return self._pending.lines >= enough or not _is_scattered(self._pending.times_s)
 
     def _commit(self, *, finished: bool) -> None:
-        pending, row = self._pending, msgspec.structs.replace(self._row, finished=finished)
-        sources: dict[bytes, SourceRow] = {} if self._source.key is None else {self._source.key: row}
+        pending = self._pending
+        row = self.source.identified(msgspec.structs.replace(self._row, finished=finished))
+        sources: dict[bytes, SourceRow] = {} if self.source.key is None else {self.source.key: row}
         times_s = np.concatenate(pending.times_s) if pending.times_s else np.empty(0, np.int64)
         commit = Commit(times_s, pending.uids, pending.refused, sources)
         if commit:
@@ -202,8 +255,8 @@ class _Run:
         self._committed_at_s = time.monotonic()
 
     def _assert_some_visit(self) -> None:
-        if self._records and not self._visits and not self._source.resumed:
-            raise explain_no_visit(self._source.row.name, self._pending.refused, self._options.fields)
+        if self._records and not self._visits and not self.source.resumed:
+            raise explain_no_visit(self.source.row.name, self._pending.refused, self._options.fields)
 
     def _refuse_strictly(self, first: Refused, block: LineBlock) -> None:
         raise InputRefused(
@@ -211,11 +264,26 @@ class _Run:
             hint="mend the record, or leave out --strict to put it into quarantine and go on",
         )
 
-    def _progress(self) -> Progress:
+    def progress(self) -> Progress:
+        """How far the run is."""
         return Progress(
             self._visits,
             sum(self._refused.values()),
             self._row.position_bytes,
-            self._source.total_bytes,
+            self.source.total_bytes,
             time.monotonic() - self._started_at_s,
         )
+
+
+_SAMPLED = 1_000
+_SCATTERED_VISITS_PER_HOUR = 20
+
+
+def _is_scattered(parts: list[np.ndarray]) -> bool:
+    """Whether the visits spread over so many hours that nearly every one needs buckets of its own (by a sample)."""
+    visits = sum(map(len, parts))
+    step = max(visits // _SAMPLED, 1)
+    sample = np.sort(np.concatenate([part[::step] for part in parts]))
+    # Without the outermost tenths: a few wild times scatter nothing.
+    span_s = int(sample[len(sample) * 9 // 10] - sample[len(sample) // 10]) if len(sample) else 0
+    return span_s // 3_600 * _SCATTERED_VISITS_PER_HOUR > visits

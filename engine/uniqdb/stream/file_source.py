@@ -1,37 +1,56 @@
-"""A file or pipe of JSON lines as a source: identity, position, blocks of whole lines.
+"""A file or pipe of JSON lines as a source: where it goes on, and its blocks of whole lines.
 
-A file is known again by the hash of its head together with one of: its real path, its device and inode, its base name.
-So it may be renamed in place or moved under its own name and still continues where it stopped.
+Plain or compressed, the bytes come from one place (`byte_stream`); positions are those of the decoded bytes.
 """
 
-import os
-import select
-import stat
-import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import TypedDict, cast
 
+import msgspec
 import numpy as np
-from xxhash import xxh3_64, xxh3_128_hexdigest
+from xxhash import xxh3_64
 
-from uniqdb.errors import InputRefused, NotFound
-from uniqdb.format import Database
-from uniqdb.limits import HEAD_BYTES, LINE_BYTES_MAX, PIPE_SILENCE_S, READ_BLOCK_BYTES
-from uniqdb.meta import SourceRow, decode_row
+from uniqdb.errors import InputRefused
+from uniqdb.limits import HEAD_BYTES
+from uniqdb.meta import SourceRow
 from uniqdb.store import ReadView
-from uniqdb.visit import FieldSettings, I64Array, line_ends
+from uniqdb.stream.byte_stream import SILENCE, ByteStream, open_stream
+from uniqdb.stream.compression import Damaged
+from uniqdb.stream.file_identity import (
+    FileFacts,
+    assert_same_settings,
+    begins_like,
+    find_file,
+    find_named,
+    moved,
+    new_row,
+    printable_name,
+    with_head,
+)
+from uniqdb.visit import FieldSettings, I64Array
+from uniqdb.visit_decoder import line_ends
 
 STDIN_NAME = "-"
-_SILENCE = bytes(bytearray(b"silence"))  # an object of its own, told by identity
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How a source is opened."""
+
+    fields: FieldSettings
+    again: bool = False
+    """Read a known input anew, as another reading."""
+    name: str = ""
+    """The user's name for the source, instead of the file's identity."""
+    follow: bool = False
+    """Go on when the file grows."""
 
 
 @dataclass(slots=True)
 class LineBlock:
-    """Whole lines of a source, or none while a pipe is silent.
+    """Whole lines of a source, or none while it is silent.
 
     ``start`` is the source's position of the first byte, ``line`` counts from 0, ``ends`` are the positions of the line
     breaks in ``data``. ``cut_short``: the block is the first bytes of one line that is longer than allowed, and
@@ -48,48 +67,70 @@ class LineBlock:
     line_hash: str = ""
 
 
-@dataclass(slots=True)
-class FileSource:
-    """An open file, positioned where its source stopped."""
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Where an input could not be decoded further: the position and number (from 0) of the line that it cut off."""
 
-    key: bytes | None
-    """Key of its row in ``sources``; None for a pipe, which has no position."""
-    row: SourceRow
-    stream: BufferedReader
-    total_bytes: int | None
-    resumed: bool = False
-    is_pipe: bool = False
+    position: int
+    line: int
+    record: bytes
+    cause: str
+
+
+class FileSource:
+    """An open input, positioned where its source stopped."""
+
+    def __init__(self, key: bytes | None, row: SourceRow, stream: ByteStream, head: bytes = b"") -> None:
+        self.key, self.row, self.stream = key, row, stream
+        self.resumed = row.lines > 0 or row.finished
+        self.damage: Damage | None = None
+        self._head, self._at_bytes = bytearray(head), 0
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Decoded bytes of the whole input, where they are known."""
+        return self.stream.total_bytes
+
+    def identified(self, row: SourceRow) -> SourceRow:
+        """The row with as much of the input's beginning as was read by now."""
+        return with_head(row, bytes(self._head[: row.position_bytes]))
 
     def blocks(self, lines_max: int) -> Iterator[LineBlock]:
         """Blocks of at most ``lines_max`` whole lines; the last line may lack its line break.
 
-        A line beyond the limit is never held in memory as a whole.
+        A line beyond the limit is never held in memory as a whole. At a damage it ends, with ``damage`` set.
         """
         position, line = self.row.position_bytes, self.row.lines
-        carry = rest = b""
-        while chunk := rest or self._read():
-            if chunk is _SILENCE:
-                yield LineBlock(b"", position, line, 0, 0, np.empty(0, np.int64))
-                continue
-            data, rest = carry + chunk, b""
-            whole = data.rfind(b"\n") + 1
-            carry = data[whole:]
-            for block in _cut(data[:whole], position, line, lines_max):
-                yield block
-                position, line = position + block.size_bytes, line + block.lines
-            if len(carry) > LINE_BYTES_MAX:
-                block, rest = self._overlong(carry, position, line)
-                yield block
-                position, line, carry = position + block.size_bytes, line + 1, b""
+        carry = b""
+        try:
+            rest = self._skip_to(position)
+            while chunk := rest or self._read():
+                if chunk is SILENCE:
+                    yield LineBlock(b"", position, line, 0, 0, np.empty(0, np.int64))
+                    continue
+                data, rest = carry + chunk, b""
+                whole = data.rfind(b"\n") + 1
+                carry = data[whole:]
+                for block in _cut(data[:whole], position, line, lines_max):
+                    yield block
+                    position, line = position + block.size_bytes, line + block.lines
+                if len(carry) > self.row.line_bytes_max:
+                    begun, carry = carry, b""
+                    block, rest = self._overlong(begun, position, line)
+                    yield block
+                    position, line = position + block.size_bytes, line + 1
+        except Damaged as damaged:
+            self.damage = Damage(position, line, carry, str(damaged))
+            return
         if carry:
             yield LineBlock(carry + b"\n", position, line, 1, len(carry), np.array([len(carry)]))
 
     def _overlong(self, begun: bytes, position: int, line: int) -> tuple[LineBlock, bytes]:
         """Skip to the end of a line that is too long; also returns what was read beyond it."""
-        size_bytes, kept, rest = len(begun), begun[: LINE_BYTES_MAX + 1], b""
+        size_bytes, kept, rest = len(begun), begun[: self.row.line_bytes_max + 1], b""
         whole = xxh3_64(begun)
         while chunk := self._read():
-            if chunk is _SILENCE:
+            if chunk is SILENCE:
                 continue
             at = chunk.find(b"\n") + 1
             size_bytes += at or len(chunk)
@@ -100,22 +141,47 @@ class FileSource:
         ends = np.array([len(kept)])
         return LineBlock(kept, position, line, 1, size_bytes, ends, True, whole.hexdigest()), rest
 
+    def _skip_to(self, position: int) -> bytes:
+        """Pass over what was read before; returns what was read beyond it. Raises InputRefused if it is not there."""
+        left = self.stream.seek(position)
+        self._at_bytes = position - left
+        while left:
+            chunk = self._read()
+            if not chunk:
+                raise truncated(self.row, position - left)
+            if chunk is SILENCE:
+                continue
+            if len(chunk) < left:
+                left -= len(chunk)
+                continue
+            self._assert_same_beginning()
+            return chunk[left:]
+        return b""
+
+    def _assert_same_beginning(self) -> None:
+        if not begins_like(self.row, bytes(self._head)):
+            raise _begins_otherwise(self.row)
+
     def _read(self) -> bytes:
-        """What comes next; nothing at the end; `_SILENCE` if a pipe has had nothing to say for a while."""
-        try:
-            if self.is_pipe and not select.select([self.stream], [], [], PIPE_SILENCE_S)[0]:
-                return _SILENCE
-            return self.stream.read1(READ_BLOCK_BYTES)
-        except OSError as error:
-            raise InputRefused(
-                f"{self.row.name} cannot be read to its end: {error.strerror or error}",
-                hint="what was read is committed; run the same command again when it can be read",
-            ) from None
+        chunk = self.stream.read()
+        if chunk is not SILENCE:
+            begin = len(self._head) - self._at_bytes
+            if len(self._head) < HEAD_BYTES and 0 <= begin < len(chunk):
+                self._head += chunk[begin : begin + HEAD_BYTES - len(self._head)]
+            self._at_bytes += len(chunk)
+        return chunk
 
     def close(self) -> None:
         """Close the file (not standard input)."""
-        if self.row.name != STDIN_NAME:
-            self.stream.close()
+        self.stream.close()
+
+
+def truncated(row: SourceRow, there_bytes: int) -> InputRefused:
+    """The error for an input that is shorter than what was read of it."""
+    return InputRefused(
+        f"{row.name} was truncated: it has {there_bytes:,} bytes, of which {row.position_bytes:,} were read before",
+        hint="give --again to read it anew as another source",
+    )
 
 
 def _cut(data: bytes, position: int, line: int, lines_max: int) -> Iterator[LineBlock]:
@@ -130,129 +196,58 @@ def _cut(data: bytes, position: int, line: int, lines_max: int) -> Iterator[Line
         start = end
 
 
-def open_source(
-    view: ReadView, path: str | Path, fields: FieldSettings, *, again: bool = False, name: str = ""
-) -> FileSource:
+def open_source(view: ReadView, path: str | Path, options: SourceOptions) -> FileSource:
     """Open ``path`` (``-``: standard input) where its source stopped.
 
-    ``again`` reads a known file anew as another source; ``name`` makes a source of that name instead of the file's
-    identity. Raises NotFound; InputRefused if the file is shorter than what was read of it, was read with other field
-    settings, or is a copy of a file that was read under another name.
+    Raises NotFound; InputRefused if the file is shorter than what was read of it, was read with other field settings,
+    or is a copy of a file that was read under another name.
     """
-    if str(path) == STDIN_NAME:
-        row = SourceRow(name=STDIN_NAME, **_stored(fields))
-        stdin = cast(BufferedReader, sys.stdin.buffer)
-        return FileSource(None, row, stdin, None, is_pipe=_can_be_silent(stdin))
-    stream = _open(Path(path))
+    stream = open_stream(path, follow=options.follow)
     try:
-        return _at_its_position(view, Path(path), stream, fields, (again, name))
+        return _positioned(view, path, stream, options)
     except BaseException:
         stream.close()
         raise
 
 
-def _at_its_position(
-    view: ReadView, where: Path, stream: BufferedReader, fields: FieldSettings, identity: tuple[bool, str]
-) -> FileSource:
-    again, name = identity
-    status = os.fstat(stream.fileno())
-    head = _head(stream, HEAD_BYTES)
-    fresh = SourceRow(
-        name=name or where.name,
-        path=str(where.resolve()),
-        device=status.st_dev,
-        inode=status.st_ino,
-        head_bytes=len(head),
-        head_hash=xxh3_128_hexdigest(head),
-        **_stored(fields),
-    )
-    regular = stat.S_ISREG(status.st_mode)
-    known = None if again or not regular else _known(view, fresh, head, named=bool(name))
+def _positioned(view: ReadView, path: str | Path, stream: ByteStream, options: SourceOptions) -> FileSource:
+    fields, name = options.fields, options.name
+    facts = None
+    if stream.is_regular and str(path) != STDIN_NAME:
+        facts = FileFacts.of(Path(path), stream.descriptor, stream.head())
+    head = b"" if facts is None else facts.head
+    shown = name or (STDIN_NAME if str(path) == STDIN_NAME else printable_name(Path(path).name))
+    fresh = new_row(shown, fields, facts, named=bool(name))
+    if name:
+        known = find_named(view, name)
+    elif facts is not None:
+        known = find_file(view, facts, again=options.again)
+    else:
+        return FileSource(None, fresh, stream)  # a pipe without a name has no position
     if known is None:
-        if not regular:
-            return FileSource(None, fresh, stream, None, is_pipe=_can_be_silent(stream))
-        return FileSource(uuid.uuid4().bytes, fresh, stream, status.st_size)
+        return FileSource(uuid.uuid4().bytes, fresh, stream, head)
     key, row = known
-    _assert_same_settings(row, fresh)
-    if status.st_size < row.position_bytes:
-        raise InputRefused(
-            f"{where} was truncated: it has {status.st_size:,} bytes, of which {row.position_bytes:,} were read before",
-            hint="give --again to read it anew as another source",
-        )
-    stream.seek(row.position_bytes)
-    return FileSource(key, row, stream, status.st_size, resumed=True)
+    anew = FileSource(uuid.uuid4().bytes, msgspec.structs.replace(fresh, reading=row.reading + 1), stream, head)
+    if options.again and not (row.reading and not row.finished):
+        # An unfinished reading that was itself begun with `again` is continued; anything else is read once more.
+        return anew
+    assert_same_settings(row, fields)
+    if facts is None:
+        return FileSource(key, row, stream)
+    if row.head_bytes and not begins_like(row, head):
+        # Only for a named source: others were found by their beginning.
+        if options.follow:
+            return anew
+        raise _begins_otherwise(row)
+    if stream.total_bytes is not None and stream.total_bytes < row.position_bytes:
+        if options.follow:
+            return anew
+        raise truncated(row, stream.total_bytes)
+    return FileSource(key, moved(row, facts), stream, head)
 
 
-class _StoredFields(TypedDict):
-    ts_field: str
-    uid_field: str
-    ts_unit: str
-
-
-def _stored(fields: FieldSettings) -> _StoredFields:
-    return {"ts_field": fields.ts_field, "uid_field": fields.uid_field, "ts_unit": fields.ts_unit}
-
-
-def _open(where: Path) -> BufferedReader:
-    try:
-        if where.is_dir():
-            raise NotFound(f"{where} is a directory", hint="name a file of JSON lines, or - for standard input")
-        return BufferedReader(FileIO(where), READ_BLOCK_BYTES)
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {where}", hint="check the path") from None
-    except OSError as error:
-        raise NotFound(f"{where} cannot be read: {error.strerror}", hint="check its permissions") from None
-
-
-def _can_be_silent(stream: BufferedReader) -> bool:
-    """Whether it is worth asking the system for news before reading: a pipe, a socket, a terminal."""
-    try:
-        return not stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
-    except OSError:  # not a file of the system, but one in memory
-        return False
-
-
-def _head(stream: BufferedReader, size_bytes: int) -> bytes:
-    """The first bytes of a seekable file; of a pipe, nothing."""
-    if not stream.seekable():
-        return b""
-    stream.seek(0)
-    head = stream.read(size_bytes)
-    stream.seek(0)
-    return head
-
-
-def _known(view: ReadView, fresh: SourceRow, head: bytes, *, named: bool) -> tuple[bytes, SourceRow] | None:
-    """The stored source of this file: same head, and one of real path, inode, base name the same."""
-    twin: SourceRow | None = None
-    found: list[tuple[bytes, SourceRow]] = []
-    for key, payload in view.rows(Database.SOURCES, b"", b"\xff" * 64):
-        row = decode_row(Database.SOURCES, key, payload, SourceRow)
-        if named:
-            if row.name == fresh.name:
-                found.append((key, row))
-            continue
-        if not row.head_bytes or xxh3_128_hexdigest(head[: row.head_bytes]) != row.head_hash:
-            continue
-        same_file = (row.device, row.inode) == (fresh.device, fresh.inode)
-        if row.path == fresh.path or same_file or row.name == fresh.name:
-            found.append((key, row))
-        else:
-            twin = row
-    if not found and twin is not None:
-        raise InputRefused(
-            f"{fresh.path} begins like {twin.path}, which was read already",
-            hint="give --again to count its visits once more, or --source-name NAME if it is another file",
-        )
-    return max(found, key=lambda one: one[1].position_bytes, default=None)
-
-
-def _assert_same_settings(row: SourceRow, fresh: SourceRow) -> None:
-    for option in ("ts_field", "uid_field", "ts_unit"):
-        stored, given = getattr(row, option), getattr(fresh, option)
-        if stored != given:
-            flag = "--" + option.replace("_", "-")
-            raise InputRefused(
-                f"{row.name} was begun with {flag} {stored}, not {given}",
-                hint=f"give {flag} {stored}, or --again to read it anew as another source",
-            )
+def _begins_otherwise(row: SourceRow) -> InputRefused:
+    return InputRefused(
+        f"the input begins otherwise than what was read as {row.name} before",
+        hint="give another --source-name, or --again to read it anew under this one",
+    )
