@@ -13,8 +13,8 @@ from uniqdb_cli.output import is_terminal
 if TYPE_CHECKING:
     from uniqdb.record import CountRecord
 
-POINTS_MAX = 20_000
-"""More buckets than that have no meaning on a screen, and take seconds to draw."""
+POINTS_MAX = 5_000
+"""More buckets than that have no meaning on a screen, and are slow to draw."""
 LINE_POINTS_MIN = 3
 """Fewer points make no line and are drawn as bars."""
 BARS_MAX = 200
