@@ -18,8 +18,12 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
-def completion(shell: Annotated[Shell, typer.Argument(help="Which shell.", show_default=False)]) -> None:
-    """Print the script that completes commands, options and their values in a shell.
+def completion(
+    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.", show_default=False)],
+) -> None:
+    """Print a shell's completion script.
+
+    With it the shell completes commands, options and their values.
 
     For good: put the first line into ~/.bashrc, or the second one into ~/.zshrc (after compinit).
 

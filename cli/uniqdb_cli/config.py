@@ -18,7 +18,11 @@ config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_comple
 
 @config_app.callback()
 def config() -> None:
-    """Look at the settings."""
+    """Look at the settings.
+
+    \b
+      uniqdb config show
+    """
 
 
 @config_app.command()

@@ -18,6 +18,8 @@ from uniqdb.limits import LINE_BYTES_MAX
 STDIN_NAME = "-"
 CHUNK_BYTES = 1024 * 1024
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+ZSTD_LIBRARIES = ("compression.zstd", "backports.zstd", "zstandard")
+"""Of these the first that is there: that of Python 3.14, the same for older ones, and the oldest one."""
 _ENDINGS = {".gz": ("gzip", GZIP), ".zst": ("zstd", ZSTD)}
 
 
@@ -102,7 +104,7 @@ def _unzstd(name: str, packed: bytes, stream: BufferedReader) -> Iterator[bytes]
     if new_frame is None:
         raise InputRefused(
             f"{shown(name)} is packed with zstd, which this Python cannot unpack",
-            hint="install the package zstandard, or unpack it: zstd -dc FILE | uniqdb verify --against -",
+            hint="install the package backports.zstd, or unpack it: zstd -dc FILE | uniqdb verify --against -",
         )
     try:
         while packed:
@@ -126,13 +128,12 @@ def _one_frame(unpacker: Any, packed: bytes, stream: BufferedReader) -> Generato
 
 def _zstd() -> tuple[Any, type[Exception]]:
     """How to begin a frame, and what a damaged one raises; None: nothing here can."""
-    try:
-        library = import_module("compression.zstd")  # Python 3.14
+    for name in ZSTD_LIBRARIES:
+        try:
+            library = import_module(name)
+        except ImportError:
+            continue
+        if name == "zstandard":
+            return library.ZstdDecompressor().decompressobj, library.ZstdError
         return library.ZstdDecompressor, library.ZstdError
-    except ImportError:
-        pass
-    try:
-        library = import_module("zstandard")
-    except ImportError:
-        return None, OSError
-    return (lambda: library.ZstdDecompressor().decompressobj()), library.ZstdError
+    return None, OSError

@@ -47,9 +47,7 @@ class Difference:
 
 
 def verify(
-    more: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILE]...", help="More of them.", show_default=False)
-    ] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="FILE", help="More of them.", show_default=False)] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -74,8 +72,8 @@ def verify(
 ) -> None:
     """Recount files and compare every bucket of the store.
 
-    The recount shares nothing with the engine but the store's time zone: plain Python sets, one visit at a time, some
-    10,000s per second, all visitors of all buckets in memory. Give every file that the store was fed with.
+    The recount shares nothing with the engine but the store's time zone: plain Python sets, one visit at a time,
+    tens of thousands a second, with all visitors of all buckets in memory. Give every file that the store was fed with.
     It counts every well-formed visit from 2000 to 9998. So a visit that the store holds back or has refused for its
     time shows as a difference, and so does a file that was ingested twice.
     Each difference is printed (nothing else in json, jsonl, csv). Exits with 0 if there is none, with 1 otherwise.

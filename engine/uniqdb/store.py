@@ -35,6 +35,8 @@ from uniqdb.limits import (
 )
 
 PAGE_ROUND_BYTES = 1024 * 1024
+_DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.CursorFullError, lmdb.BadTxnError)
+"""What LMDB raises where its own pages make no sense (no checksum of ours covers them), and ever after in that view."""
 Handle: TypeAlias = Any
 """LMDB's handle of a named database; its type has no public name."""
 
@@ -61,7 +63,10 @@ class ReadView:
         """The sealed value, in LMDB's memory."""
         if self._ended:
             raise HandleClosed(self._ended, hint="take a new snapshot")
-        value = self._txn.get(key, db=self._store.handle_of(database))
+        try:
+            value = self._txn.get(key, db=self._store.handle_of(database))
+        except _DAMAGE as error:
+            raise corrupt(database, key, f"LMDB cannot read its pages: {error}") from None
         return None if value is None else memoryview(value)
 
     def row(self, database: Database, key: bytes) -> bytes | None:
@@ -103,15 +108,18 @@ class ReadView:
     ) -> Iterator[tuple[bytes, memoryview]]:
         """Keys and sealed values with ``first_key <= key < end_key`` (None = to the end), ascending."""
         self.get(Database.META, b"state")  # refuses an ended view
-        with self._txn.cursor(db=self._store.handle_of(database)) as cursor:
-            found = cursor.set_range(first_key) if first_key else cursor.first()
-            while found:
-                key = bytes(cursor.key())
-                if end_key is not None and key >= end_key:
-                    return
-                value = cursor.value()
-                yield key, memoryview(value)
-                found = cursor.next()
+        key = first_key
+        try:
+            with self._txn.cursor(db=self._store.handle_of(database)) as cursor:
+                found = cursor.set_range(first_key) if first_key else cursor.first()
+                while found:
+                    key = bytes(cursor.key())
+                    if end_key is not None and key >= end_key:
+                        return
+                    yield key, memoryview(cursor.value())
+                    found = cursor.next()
+        except _DAMAGE as error:
+            raise corrupt(database, key, f"LMDB cannot read its pages: {error}") from None
 
     def stat(self, database: Database) -> dict[str, int]:
         """LMDB's figures of the database: entries, depth, branch, leaf and overflow pages."""
@@ -368,15 +376,8 @@ class Store:
 
 
 _FLAGS: dict[str, Any] = {
-    "subdir": True,
-    "mode": 0o600,
-    "sync": True,
-    "metasync": True,
-    "writemap": False,
-    "max_dbs": 32,
-    "max_readers": READERS_MAX,
-    "max_spare_txns": 4,
-    "lib_version": 0,
+    **{"subdir": True, "mode": 0o600, "sync": True, "metasync": True, "writemap": False},
+    **{"max_dbs": 32, "max_readers": READERS_MAX, "max_spare_txns": 4, "lib_version": 0},
 }
 
 
