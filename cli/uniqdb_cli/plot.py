@@ -8,7 +8,6 @@ from itertools import count, islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 from uniqdb.errors import UsageError
-from uniqdb_cli.output import is_terminal
 
 if TYPE_CHECKING:
     from uniqdb.record import CountRecord
@@ -59,7 +58,7 @@ def write_plot(records: Iterable["CountRecord"], *, is_series: bool) -> None:
     width_columns = min(max(shutil.get_terminal_size().columns, WIDTH_COLUMNS_MIN), WIDTH_COLUMNS_MAX)
     has_visits = max(one.visits for one in found) <= VISITS_RATIO_MAX * max(one.count for one in found)
     figure = _lines(found, width_columns, has_visits=has_visits) if is_line else _bars(found, width_columns)
-    text = figure.build().string(not is_terminal(sys.stdout))
+    text = figure.build().string(True)  # without colours
     sys.stdout.write("\n".join(line.rstrip() for line in text.splitlines()).rstrip() + "\n")
 
 
