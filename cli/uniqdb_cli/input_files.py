@@ -17,6 +17,7 @@ from uniqdb.limits import LINE_BYTES_MAX
 
 STDIN_NAME = "-"
 CHUNK_BYTES = 1024 * 1024
+"""Read with `read1`: `read` would wait for so much of a pipe, and look at no signal meanwhile."""
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 ZSTD_LIBRARIES = ("compression.zstd", "backports.zstd", "zstandard")
 """Of these the first that is there: that of Python 3.14, the same for older ones, and the oldest one."""
@@ -88,13 +89,13 @@ def _chunks(name: str, stream: BufferedReader) -> Iterator[bytes]:
         yield from _unzstd(name, head, stream)
     else:
         yield head
-        while chunk := stream.read(CHUNK_BYTES):
+        while chunk := stream.read1(CHUNK_BYTES):
             yield chunk
 
 
 def _gunzip(packed: bytes, stream: BufferedReader) -> Iterator[bytes]:
     """Of every member: gzip files may be joined, and may be padded with zero bytes."""
-    while packed := packed.lstrip(b"\0") or stream.read(CHUNK_BYTES).lstrip(b"\0"):
+    while packed := packed.lstrip(b"\0") or stream.read1(CHUNK_BYTES).lstrip(b"\0"):
         packed = yield from _one_frame(zlib.decompressobj(wbits=31), packed, stream)
 
 
@@ -109,7 +110,7 @@ def _unzstd(name: str, packed: bytes, stream: BufferedReader) -> Iterator[bytes]
     try:
         while packed:
             packed = yield from _one_frame(new_frame(), packed, stream)
-            packed = packed or stream.read(CHUNK_BYTES)
+            packed = packed or stream.read1(CHUNK_BYTES)
     except error as cause:
         raise InputRefused(
             f"{shown(name)} cannot be read to its end: {cause}", hint="repair the file, or get it again"
@@ -119,7 +120,7 @@ def _unzstd(name: str, packed: bytes, stream: BufferedReader) -> Iterator[bytes]
 def _one_frame(unpacker: Any, packed: bytes, stream: BufferedReader) -> Generator[bytes, None, bytes]:
     """Yield one frame's bytes; return the packed bytes after it. Raises EOFError if it is cut off."""
     while not unpacker.eof:
-        if not packed and not (packed := stream.read(CHUNK_BYTES)):
+        if not packed and not (packed := stream.read1(CHUNK_BYTES)):
             raise EOFError("it ends in the middle of its packed data")
         yield unpacker.decompress(packed)
         packed = b""

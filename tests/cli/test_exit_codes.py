@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -251,16 +250,10 @@ def test_130_and_143_interrupted_while_ingesting(
 @pytest.mark.usefixtures("store")
 def test_130_interrupted_while_recounting(process_environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "uniqdb_cli", "verify", "--against", "-"]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=process_environment,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        time.sleep(1)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=process_environment, text=True, **pipes) as process:  # type: ignore[call-overload]
+        # More than a pipe holds: once all is written, the program is reading.
+        process.stdin.write(VISITS * 500)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         assert process.stderr.read() == "uniqdb: interrupted.\n"
