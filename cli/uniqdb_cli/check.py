@@ -1,19 +1,14 @@
 """``uniqdb check``: does every invariant of the store hold?"""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import typer
 
 from uniqdb.errors import StoreCorrupt
-from uniqdb_cli.output import is_terminal, printable, say
+from uniqdb_cli.output import printable, progress_line, say
 from uniqdb_cli.reading import open_reader
 from uniqdb_cli.settings import load_settings
 from uniqdb_cli.words import ConfigOption, StoreOption
-
-REPORT_EVERY = 1_000
-"""Rows between two updates of the line that shows the progress."""
 
 
 def check(store: StoreOption = None, config: ConfigOption = None) -> None:
@@ -27,7 +22,7 @@ def check(store: StoreOption = None, config: ConfigOption = None) -> None:
       uniqdb check --store shop.uniqdb
     """
     settings = load_settings(config, store=store)
-    with open_reader(settings.store) as engine, _progress_line() as on_progress:
+    with open_reader(settings.store) as engine, progress_line("checking") as on_progress:
         report = engine.check(on_progress)
     counts = ", ".join(f"{count:,} {what}" for what, count in report.counts.items())
     if report.problems:
@@ -40,20 +35,3 @@ def check(store: StoreOption = None, config: ConfigOption = None) -> None:
         )
         raise typer.Exit(StoreCorrupt.exit_code)
     print(f"The store {printable(settings.store)} is sound: {counts or 'it is empty'}.")
-
-
-@contextmanager
-def _progress_line() -> Iterator[Callable[[str, int], None] | None]:
-    """One line on standard error that says how far it is, if somebody is looking."""
-    if not is_terminal(sys.stderr):
-        yield None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("checking") as status:
-
-        def show(what: str, count: int) -> None:
-            if count % REPORT_EVERY == 0:
-                status.update(f"checking {what}: {count:,}")
-
-        yield show

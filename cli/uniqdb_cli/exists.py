@@ -1,19 +1,15 @@
 """``uniqdb exists``: was this visitor here?"""
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from uniqdb.errors import UsageError
-from uniqdb_cli.output import choose_format, print_table, printable
-from uniqdb_cli.reading import open_snapshot, parse_all, resolve_as_of
+from uniqdb_cli.output import choose_format, json_text, print_table, refuse_format
+from uniqdb_cli.reading import Question, given, interval_of, open_snapshot, resolve_as_of
 from uniqdb_cli.settings import load_settings
 from uniqdb_cli.words import AsOfOption, ConfigOption, FormatOption, OutputFormat, StoreOption
-
-if TYPE_CHECKING:
-    from uniqdb.calendar_zone import CalendarZone
-    from uniqdb.reading import Snapshot
 
 NO = 1
 FORMATS = (OutputFormat.TABLE, OutputFormat.JSONL, OutputFormat.VALUE)
@@ -42,40 +38,19 @@ def exists(
       uniqdb exists fbfcbfc80d60cb19266 --window 30d --format value
       uniqdb exists -- -starts-with-a-dash
     """
-    if form is not None and form not in FORMATS:
-        raise UsageError(f"exists has no format {form}", hint=f"use one of {', '.join(FORMATS)}")
-    if window is not None and period is not None:
-        raise UsageError("--window and --period do not go together", hint="ask one after the other")
+    refuse_format("exists", form, FORMATS)
+    question = Question(given(window), given(period), as_of=as_of)
     if as_of is not None and window is None:
         raise UsageError("--as-of says where a trailing window ends", hint="give --window too")
     settings = load_settings(config, store=store, format=form)
     with open_snapshot(settings.store) as (snapshot, zone):
         interval: dict[str, Any] = {}
-        when = resolve_as_of(as_of, zone)
-        if window is not None or period is not None:
-            interval = _interval(snapshot, zone, (window, period), when)
-        seen = snapshot.check_many(uids, window or period, as_of=when)
+        if question.windows or question.periods:
+            interval = interval_of(snapshot, zone, question)
+        seen = snapshot.check_many(uids, window or period, as_of=resolve_as_of(as_of, zone))
     _write(uids, seen, interval, choose_format(settings.format, FORMATS))
     if not all(seen):
         raise typer.Exit(NO)
-
-
-def _interval(
-    snapshot: "Snapshot", zone: "CalendarZone", asked: tuple[str | None, str | None], as_of: Any
-) -> dict[str, Any]:
-    """What the answer is about, in the words of the record schema."""
-    from uniqdb.reading import resolve_window
-    from uniqdb.window import parse_period
-
-    window, period = asked
-    if window is None:
-        bucket = parse_period(zone, period or "")
-        return {"start_ts": bucket.start_s, "end_ts": bucket.end_s, "timezone": zone.name, "period": period}
-    parse_all([window], zone, periods=False)
-    newest = snapshot.answers.as_of_default_s() if as_of is None else None
-    found = resolve_window(zone, window, as_of, newest)
-    words = {"start_ts": found.start_s, "end_ts": found.end_s, "timezone": zone.name}
-    return {**words, "window": found.window.text, "as_of": found.as_of}
 
 
 def _write(uids: list[str], seen: list[bool], interval: dict[str, Any], form: OutputFormat) -> None:
@@ -93,14 +68,5 @@ def _write(uids: list[str], seen: list[bool], interval: dict[str, Any], form: Ou
         import msgspec
 
         for uid, one in answers:
-            # An argument that was no UTF-8 has lone surrogates, which JSON cannot carry.
-            text = uid if uid.isascii() or _is_unicode(uid) else printable(uid)
-            sys.stdout.write(msgspec.json.encode({"uid": text, "exists": one, **interval}).decode() + "\n")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+            record = {"uid": json_text(uid), "exists": one, **interval}
+            sys.stdout.write(msgspec.json.encode(record).decode() + "\n")

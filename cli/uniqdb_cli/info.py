@@ -3,8 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from uniqdb.errors import UsageError
-from uniqdb_cli.output import is_terminal, print_table
+from uniqdb_cli.output import is_terminal, print_table, refuse_format
 from uniqdb_cli.reading import open_reader
 from uniqdb_cli.settings import load_settings
 from uniqdb_cli.words import ConfigOption, FormatOption, OutputFormat, StoreOption
@@ -26,8 +25,7 @@ def info(form: FormatOption = None, store: StoreOption = None, config: ConfigOpt
       uniqdb info
       uniqdb info --format json
     """
-    if form is not None and form not in FORMATS:
-        raise UsageError(f"info has no format {form}", hint=f"use one of {', '.join(FORMATS)}")
+    refuse_format("info", form, FORMATS)
     settings = load_settings(config, store=store)
     with open_reader(settings.store) as engine:
         found = engine.info()

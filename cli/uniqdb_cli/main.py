@@ -10,15 +10,19 @@ from typer.core import TyperGroup
 from uniqdb import __version__
 from uniqdb.errors import CannotWrite, UniqdbError
 from uniqdb_cli.check import check
+from uniqdb_cli.completion import completion, prepare_completion
+from uniqdb_cli.config import config_app
 from uniqdb_cli.demo import demo
 from uniqdb_cli.exists import exists
 from uniqdb_cli.generate import generate
 from uniqdb_cli.info import info
 from uniqdb_cli.ingest import ingest
 from uniqdb_cli.init import init
+from uniqdb_cli.members import members
 from uniqdb_cli.output import discard_stdout, error_line, say
 from uniqdb_cli.quarantine import quarantine_app
 from uniqdb_cli.query import query
+from uniqdb_cli.verify import verify
 
 INTERRUPTED = 130
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
@@ -63,9 +67,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (init, ingest, query, exists, info, check, generate, demo):
+for command in (init, ingest, query, exists, members, info, check, verify, generate, demo, completion):
     app.command()(command)
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(config_app, name="config")
 
 
 def _print_version(wanted: bool) -> None:
@@ -87,11 +92,13 @@ def commands(
       uniqdb query --window 30d             different visitors of the last 30 days
       uniqdb query --by day                 ... of each day
       uniqdb exists fbfcbfc80d60cb19266     was this visitor here?
+      uniqdb members --period 2016-07-11    who was here
+      uniqdb verify --against visits.jsonl  is every count what the file says?
 
     The store is ./visits.uniqdb unless --store, UNIQDB_STORE or the settings file names another.
 
-    Exit codes: 0 fine, 1 "no" (exists), 2 usage, 65 input refused, 66 no such input or store, 70 a swept bucket is
-    needed, 73 cannot write, 74 the store is damaged, 75 another process writes, 130 and 143 interrupted.
+    Exit codes: 0 fine, 1 "no" (exists, verify), 2 usage, 65 input refused, 66 no such input or store, 70 a swept bucket
+    is needed, 73 cannot write, 74 the store is damaged, 75 another process writes, 130 and 143 interrupted.
     """
 
 
@@ -101,4 +108,5 @@ def run() -> None:
         # What the terminal's encoding lacks is escaped; a name must not end a command.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    prepare_completion()
     app(prog_name="uniqdb")

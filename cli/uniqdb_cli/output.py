@@ -3,15 +3,18 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import IO, TYPE_CHECKING
 
-from uniqdb.errors import UniqdbError
+from uniqdb.errors import UniqdbError, UsageError
 from uniqdb_cli.words import OutputFormat
 
 if TYPE_CHECKING:
     from uniqdb.record import CountRecord
 
+PROGRESS_EVERY = 1_000
+"""Rows or lines between two updates of the line that shows the progress."""
 TABLE_ROWS_MAX = 10_000
 """A longer answer is printed as several tables, so that it begins at once and needs no memory."""
 
@@ -25,6 +28,20 @@ def is_terminal(stream: IO[str] | None) -> bool:
 def printable(text: str) -> str:
     """The text with everything escaped that a terminal might obey or that has no glyph (lone surrogates too)."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def one_line(text: str) -> str:
+    """`printable`, and different for different texts: a backslash is doubled."""
+    return printable(text.replace("\\", "\\\\"))
+
+
+def json_text(text: str) -> str:
+    """The text, or its `printable` form if JSON cannot carry it: what was no UTF-8 has lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return printable(text)
+    return text
 
 
 def say(text: str) -> None:
@@ -47,6 +64,30 @@ def discard_stdout() -> None:
         os.close(descriptor)
     except (OSError, ValueError, AttributeError):
         pass  # standard output is closed or no file: nothing will be flushed to it
+
+
+@contextmanager
+def progress_line(doing: str) -> Iterator[Callable[[str, int], None] | None]:
+    """One line on standard error that says what is being done and how far it is, if somebody is looking."""
+    if not is_terminal(sys.stderr):
+        yield None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True).status(doing) as status:
+
+        def show(what: str, count: int) -> None:
+            if count % PROGRESS_EVERY == 0:
+                status.update(f"{doing} {escape(printable(what))}: {count:,}")
+
+        yield show
+
+
+def refuse_format(command: str, wanted: str | None, allowed: Sequence[OutputFormat]) -> None:
+    """Raise UsageError for a format that the command line gave and the command does not have."""
+    if wanted is not None and wanted not in allowed:
+        raise UsageError(f"{command} has no format {wanted}", hint=f"use one of {', '.join(allowed)}")
 
 
 def choose_format(wanted: str | None, allowed: Iterable[OutputFormat] = tuple(OutputFormat)) -> OutputFormat:
@@ -82,13 +123,22 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     sys.stdout.write("\n".join(lines).rstrip() + "\n")
 
 
+def print_tables(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
+    """As `print_table`, a long answer as several tables; the number of rows. Without rows nothing is printed."""
+    rows, number = iter(rows), 0
+    while chunk := list(islice(rows, TABLE_ROWS_MAX)):
+        print_table(title, columns, chunk)
+        number += len(chunk)
+    return number
+
+
 # ---------------------------------------------------------------- counts
 def write_counts(records: Iterable["CountRecord"], form: OutputFormat, end_text: Callable[[int], str]) -> None:
     """Counts on standard output, as they come. ``end_text`` writes an instant in the store's zone."""
     if form is OutputFormat.TABLE:
         _write_tables(iter(records), end_text)
     elif form is OutputFormat.JSON:
-        _write_array(records)
+        write_array(record.to_json() for record in records)
     elif form is OutputFormat.JSONL:
         for record in records:
             sys.stdout.write(record.to_json().decode() + "\n")
@@ -99,10 +149,11 @@ def write_counts(records: Iterable["CountRecord"], form: OutputFormat, end_text:
         _write_csv(records)
 
 
-def _write_array(records: Iterable["CountRecord"]) -> None:
+def write_array(objects: Iterable[bytes]) -> None:
+    """JSON objects on standard output as one array, each on a line of its own."""
     separator = "[\n "
-    for record in records:
-        sys.stdout.write(separator + record.to_json().decode())
+    for one in objects:
+        sys.stdout.write(separator + one.decode())
         separator = ",\n "
     sys.stdout.write("[]\n" if separator == "[\n " else "\n]\n")
 

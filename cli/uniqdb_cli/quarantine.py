@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from uniqdb.quarantine import QuarantineRow
     from uniqdb.reading import Snapshot
 
-quarantine_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the records that were refused.")
+quarantine_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 SHOWN_CHARACTERS = 60
 COLUMNS = ("id", "reason", "origin", "position", "line", "event_time_s", "uid", "record", "record_hash")
 

@@ -1,16 +1,16 @@
 """``uniqdb query``: how many different visitors."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from uniqdb.errors import UsageError
 from uniqdb_cli.output import choose_format, write_counts
-from uniqdb_cli.reading import open_snapshot, parse_all, resolve_as_of
+from uniqdb_cli.plot import assert_plotext, write_plot
+from uniqdb_cli.reading import Question, open_snapshot, parse_all, resolve_as_of
 from uniqdb_cli.settings import load_settings
-from uniqdb_cli.words import AsOfOption, By, ConfigOption, FormatOption, StoreOption
+from uniqdb_cli.words import AsOfOption, By, ConfigOption, FormatOption, OutputFormat, StoreOption
 
 if TYPE_CHECKING:
     from uniqdb.calendar_zone import CalendarZone
@@ -18,34 +18,6 @@ if TYPE_CHECKING:
     from uniqdb.record import CountRecord
 
 TRAILING_WINDOWS = ("7d", "30d", "90d", "180d", "365d")
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What was asked. Of windows, periods, a granularity and an interval at most one kind."""
-
-    windows: list[str]
-    periods: list[str]
-    by: str | None
-    start: str | None
-    end: str | None
-    fill: bool = False
-    as_of: str | None = None
-
-    def __post_init__(self) -> None:
-        has_edge = self.start is not None or self.end is not None
-        is_interval = has_edge and self.by is None
-        kinds = {"--window": self.windows, "--period": self.periods, "--by": self.by, "--from": is_interval}
-        given = [name for name, value in kinds.items() if value]
-        if len(given) > 1:
-            raise UsageError(f"{' and '.join(given)} do not go together", hint="ask one after the other")
-        if is_interval and (self.start is None or self.end is None):
-            missing = "--from" if self.start is None else "--to"
-            raise UsageError(f"the interval has no {missing[2:]}", hint=f"give {missing} too, or --by for a series")
-        if self.fill and self.by is None:
-            raise UsageError("--fill is for a series", hint="give --by too")
-        if self.as_of is not None and given not in ([], ["--window"]):
-            raise UsageError(f"--as-of does not go with {given[0]}", hint="it says where trailing windows end")
 
 
 def query(
@@ -67,6 +39,9 @@ def query(
     ] = None,
     fill: Annotated[bool, typer.Option("--fill", help="With --by: also the buckets without visits.")] = False,
     as_of: AsOfOption = None,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw it: a series as lines, others as bars. Needs the package plotext.")
+    ] = False,
     form: FormatOption = None,
     store: StoreOption = None,
     config: ConfigOption = None,
@@ -83,11 +58,20 @@ def query(
       uniqdb query --period 2016-W28
       uniqdb query --by day --from 2016-07-01 --to 2016-07-31 --format csv
       uniqdb query --from 2016-07-11T08:00 --to 2016-07-11T12:00
+      uniqdb query --by day --plot
     """
+    if plot and form not in (None, OutputFormat.TABLE):
+        raise UsageError(f"--plot and --format {form} do not go together", hint="leave one of them out")
     settings = load_settings(config, store=store, format=form)
     question = Question(window or [], period or [], by, start, end, fill, as_of)
+    if plot:
+        assert_plotext()
     with open_snapshot(settings.store) as (snapshot, zone):
-        write_counts(answers(question, snapshot, zone), choose_format(settings.format), zone.isoformat)
+        found = answers(question, snapshot, zone)
+        if plot:
+            write_plot(found, is_series=by is not None)
+        else:
+            write_counts(found, choose_format(settings.format), zone.isoformat)
 
 
 def answers(question: Question, snapshot: "Snapshot", zone: "CalendarZone") -> Iterator["CountRecord"]:

@@ -3,7 +3,10 @@
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from uniqdb.errors import UsageError
 
 if TYPE_CHECKING:
     import datetime
@@ -13,6 +16,41 @@ if TYPE_CHECKING:
     from uniqdb.reading import Snapshot
 
 TODAY = "today"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked. Of windows, periods, a granularity and an interval at most one kind."""
+
+    windows: list[str]
+    periods: list[str]
+    by: str | None = None
+    start: str | None = None
+    end: str | None = None
+    fill: bool = False
+    as_of: str | None = None
+
+    def __post_init__(self) -> None:
+        has_edge = self.start is not None or self.end is not None
+        is_interval = has_edge and self.by is None
+        kinds = {"--window": self.windows, "--period": self.periods, "--by": self.by, "--from": is_interval}
+        given = [name for name, value in kinds.items() if value]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} do not go together", hint="ask one after the other")
+        if is_interval and (self.start is None or self.end is None):
+            missing = "--from" if self.start is None else "--to"
+            raise UsageError(
+                f"the interval has no {missing[2:]}", hint=f"give {missing} too (only `query --by` takes one alone)"
+            )
+        if self.fill and self.by is None:
+            raise UsageError("--fill is for a series", hint="give --by too")
+        if self.as_of is not None and given not in ([], ["--window"]):
+            raise UsageError(f"--as-of does not go with {given[0]}", hint="it says where trailing windows end")
+
+
+def given(text: str | None) -> list[str]:
+    """The option as a list of none or one. An empty text was given, and is refused where it is read."""
+    return [] if text is None else [text]
 
 
 @contextmanager
@@ -45,3 +83,29 @@ def parse_all(texts: Iterable[str], zone: "CalendarZone", *, periods: bool) -> N
             parse_period(zone, text)
         else:
             parse_window(text)
+
+
+def interval_of(snapshot: "Snapshot", zone: "CalendarZone", question: Question) -> dict[str, Any]:
+    """What one window, period or interval is about, in the words of the record schema."""
+    from uniqdb.reading import resolve_window
+    from uniqdb.window import parse_edge, parse_period
+
+    if question.periods:
+        bucket = parse_period(zone, question.periods[0])
+        return {
+            "start_ts": bucket.start_s,
+            "end_ts": bucket.end_s,
+            "timezone": zone.name,
+            "period": question.periods[0],
+        }
+    if question.start is not None and question.end is not None:
+        start_s = parse_edge(zone, question.start, is_end=False)
+        end_s = parse_edge(zone, question.end, is_end=True)
+        return {"start_ts": start_s, "end_ts": end_s, "timezone": zone.name}
+    window = question.windows[0]
+    parse_all([window], zone, periods=False)
+    as_of = resolve_as_of(question.as_of, zone)
+    newest = snapshot.answers.as_of_default_s() if as_of is None else None
+    found = resolve_window(zone, window, as_of, newest)
+    words = {"start_ts": found.start_s, "end_ts": found.end_s, "timezone": zone.name}
+    return {**words, "window": found.window.text, "as_of": found.as_of}

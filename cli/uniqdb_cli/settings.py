@@ -6,7 +6,8 @@ than its author thinks.
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,26 @@ class Settings:
 
 
 KEYS = tuple(field.name for field in fields(Settings))
+
+
+class Origin(StrEnum):
+    """Where a value was set, the strongest first."""
+
+    FLAG = "flag"
+    ENVIRONMENT = "environment"
+    FILE = "file"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Sourced:
+    """A value and where it was set. ``place`` is the flag, the variable or the file; None of a default."""
+
+    value: object
+    origin: Origin
+    place: str | None = None
+
+
 _NUMBERS = {
     "line_bytes_max": (1, LINE_BYTES_LIMIT, "bytes"),
     "commit_visits": (1, COMMIT_VISITS_MAX, "visits"),
@@ -57,17 +78,24 @@ def load_settings(config: Path | None = None, **flags: object) -> Settings:
 
     Raises UsageError for unknown keys and for values that cannot be, NotFound if a file that was named is not there.
     """
-    given: dict[str, object] = {}
+    # Each value was checked to have the type of its field.
+    known: dict[str, Any] = {key: one.value for key, one in sourced_settings(config, **flags).items()}
+    return Settings(**known)
+
+
+def sourced_settings(config: Path | None = None, **flags: object) -> dict[str, Sourced]:
+    """Every setting with where it was set. Arguments and errors as in `load_settings`."""
+    found = {key: Sourced(value, Origin.DEFAULT) for key, value in asdict(Settings()).items()}
     place = _config_place(config)
     if place is not None:
-        given |= _from_file(place)
-    given |= _from_environment(os.environ)
-    given |= {
-        key: _checked("--" + key.replace("_", "-"), key, value) for key, value in flags.items() if value is not None
-    }
-    # Each value was checked to have the type of its field.
-    known: dict[str, Any] = given
-    return replace(Settings(), **known)
+        found |= {key: Sourced(value, Origin.FILE, str(place)) for key, value in _from_file(place).items()}
+    for key, value in _from_environment(os.environ).items():
+        found[key] = Sourced(value, Origin.ENVIRONMENT, PREFIX + key.upper())
+    for key, value in flags.items():
+        if value is not None:
+            flag = "--" + key.replace("_", "-")
+            found[key] = Sourced(_checked(flag, key, value), Origin.FLAG, flag)
+    return found
 
 
 def _config_place(config: Path | None) -> Path | None:

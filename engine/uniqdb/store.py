@@ -34,8 +34,9 @@ from uniqdb.limits import (
 )
 
 PAGE_ROUND_BYTES = 1024 * 1024
-Handle: TypeAlias = Any
-"""LMDB's handle of a named database; its type has no public name."""
+_DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.CursorFullError, lmdb.BadTxnError)
+"""What LMDB raises where its own pages make no sense (no checksum of ours covers them), and ever after in that view."""
+Handle: TypeAlias = Any  # LMDB's handle of a named database; its type has no public name
 
 
 class StoreMoved(Exception):
@@ -60,7 +61,10 @@ class ReadView:
         """The sealed value, in LMDB's memory."""
         if self._ended:
             raise HandleClosed(self._ended, hint="take a new snapshot")
-        value = self._txn.get(key, db=self._store.handle_of(database))
+        try:
+            value = self._txn.get(key, db=self._store.handle_of(database))
+        except _DAMAGE as error:
+            raise corrupt(database, key, f"LMDB cannot read its pages: {error}") from None
         return None if value is None else memoryview(value)
 
     def values(self, database: Database, keys: list[bytes], wanted: list[bool]) -> list[memoryview | None]:
@@ -68,7 +72,10 @@ class ReadView:
         self.get(Database.META, b"state")  # refuses an ended view
         get: Callable[..., Any] = self._txn.get  # with buffers, its stub does not say so
         handle = self._store.handle_of(database)
-        return [get(key, db=handle) if yes else None for key, yes in zip(keys, wanted, strict=True)]
+        try:
+            return [get(key, db=handle) if yes else None for key, yes in zip(keys, wanted, strict=True)]
+        except _DAMAGE as error:
+            raise corrupt(database, b"", f"LMDB cannot read its pages: {error}") from None
 
     def row(self, database: Database, key: bytes) -> bytes | None:
         """The payload of a small row, verified, or None if there is none."""
@@ -109,15 +116,18 @@ class ReadView:
     ) -> Iterator[tuple[bytes, memoryview]]:
         """Keys and sealed values with ``first_key <= key < end_key`` (None = to the end), ascending."""
         self.get(Database.META, b"state")  # refuses an ended view
-        with self._txn.cursor(db=self._store.handle_of(database)) as cursor:
-            found = cursor.set_range(first_key) if first_key else cursor.first()
-            while found:
-                key = bytes(cursor.key())
-                if end_key is not None and key >= end_key:
-                    return
-                value = cursor.value()
-                yield key, memoryview(value)
-                found = cursor.next()
+        key = first_key
+        try:
+            with self._txn.cursor(db=self._store.handle_of(database)) as cursor:
+                found = cursor.set_range(first_key) if first_key else cursor.first()
+                while found:
+                    key = bytes(cursor.key())
+                    if end_key is not None and key >= end_key:
+                        return
+                    yield key, memoryview(cursor.value())
+                    found = cursor.next()
+        except _DAMAGE as error:
+            raise corrupt(database, key, f"LMDB cannot read its pages: {error}") from None
 
     def stat(self, database: Database) -> dict[str, int]:
         """LMDB's figures of the database: entries, depth, branch, leaf and overflow pages."""
@@ -343,9 +353,8 @@ class Store:
             raise HandleClosed(self._unusable, hint="open the store again")
 
     def disown(self) -> None:
-        """In a forked child: the handle is the parent's; using it here would corrupt the store."""
-        self._unusable = "this handle was opened before a fork"
-        self._closed = True  # never touch the parent's LMDB environment from here
+        """In a forked child: the handle is the parent's; using it, or LMDB's environment, would corrupt the store."""
+        self._unusable, self._closed = "this handle was opened before a fork", True
         if self._lock is not None:
             self._lock.abandon()
 
@@ -368,15 +377,8 @@ class Store:
 
 
 _FLAGS: dict[str, Any] = {
-    "subdir": True,
-    "mode": 0o600,
-    "sync": True,
-    "metasync": True,
-    "writemap": False,
-    "max_dbs": 32,
-    "max_readers": READERS_MAX,
-    "max_spare_txns": 4,
-    "lib_version": 0,
+    **{"subdir": True, "mode": 0o600, "sync": True, "metasync": True, "writemap": False},
+    **{"max_dbs": 32, "max_readers": READERS_MAX, "max_spare_txns": 4, "lib_version": 0},
 }
 
 

@@ -16,7 +16,10 @@ from uniqdb_cli.output import error_line, print_table, printable
 
 Run = Callable[..., Result]
 RunProcess = Callable[..., subprocess.CompletedProcess[str]]
-COMMANDS = ["init", "ingest", "query", "exists", "info", "check", "generate", "demo"]
+COMMANDS = [
+    *("init", "ingest", "query", "exists", "members", "info", "check", "verify", "generate", "demo", "completion"),
+    *("quarantine", "config"),
+]
 HEAVY = {"numpy", "lmdb", "msgspec", "pyroaring", "xxhash", "rich", "confluent_kafka", "tomllib"}
 
 

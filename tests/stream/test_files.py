@@ -332,7 +332,7 @@ def test_what_was_rotated_while_nobody_looked_is_read_first(store_path: Path, tm
         (tmp_path / "visits.jsonl.9").write_bytes(b"".join(lines_of(Model(), 5, 9)))  # nobody asked for this one
         rounds, ended = iter(range(4)), []
         follow_files(db, [path], Watch(lambda: next(rounds, None) is None, ended.append))
-        assert [(one.source, one.visits) for one in ended] == [("visits.jsonl", 200)]
+        assert [(one.source, one.visits) for one in ended] == [("visits.jsonl.1", 200)]
         assert rows_of(db) == model.rows()
 
 

@@ -190,8 +190,9 @@ def _open(where: Path) -> BufferedReader:
         return BufferedReader(FileIO(where), READ_BLOCK_BYTES)
     except FileNotFoundError:
         raise NotFound(f"there is no file {where}", hint="check the path") from None
-    except OSError as error:
-        raise NotFound(f"{where} cannot be read: {error.strerror}", hint="check its permissions") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        cause = getattr(error, "strerror", None) or error
+        raise NotFound(f"{where} cannot be read: {cause}", hint="check the name and its permissions") from None
 
 
 def _status(file: BufferedReader) -> os.stat_result | None:

@@ -72,8 +72,9 @@ def new_row(name: str, fields: FieldSettings, facts: FileFacts | None = None, *,
 
 
 def moved(row: SourceRow, facts: FileFacts) -> SourceRow:
-    """The row with where the file is now."""
-    return msgspec.structs.replace(row, path=facts.path, device=facts.device, inode=facts.inode)
+    """The row with where the file is now, and, unless the user gave it one, the name it has there."""
+    name = row.name if row.kind == NAMED_KIND else facts.path.rsplit("/", 1)[-1]
+    return msgspec.structs.replace(row, name=name, path=facts.path, device=facts.device, inode=facts.inode)
 
 
 def with_head(row: SourceRow, head: bytes) -> SourceRow:

@@ -1,0 +1,82 @@
+"""``uniqdb config``: the settings in force, and where each of them was set."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from uniqdb_cli.output import choose_format, json_text, print_table, refuse_format, write_array
+from uniqdb_cli.settings import sourced_settings
+from uniqdb_cli.words import ConfigOption, FormatOption, OutputFormat, StoreOption, TimezoneOption, TsUnit
+
+FORMATS = (OutputFormat.TABLE, OutputFormat.JSON, OutputFormat.JSONL)
+UNSET_MEANS = {"timezone": "UTC", "format": "table on a terminal, jsonl otherwise"}
+"""What happens without a value, where the default is none."""
+
+config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
+
+
+@config_app.callback()
+def config() -> None:
+    """Look at the settings.
+
+    \b
+      uniqdb config show
+    """
+
+
+@config_app.command()
+def show(
+    form: FormatOption = None,
+    store: StoreOption = None,
+    timezone: TimezoneOption = None,
+    ts_field: Annotated[str | None, typer.Option(metavar="NAME", help="As for `ingest`.")] = None,
+    uid_field: Annotated[str | None, typer.Option(metavar="NAME", help="As for `ingest`.")] = None,
+    ts_unit: Annotated[TsUnit | None, typer.Option(help="As for `ingest`.", show_default=False)] = None,
+    commit_visits: Annotated[int | None, typer.Option(metavar="N", help="As for `ingest`.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show each setting with its value and where it was set.
+
+    A flag comes first, then a variable UNIQDB_..., then the settings file, then the default. The options take the flags
+    of other commands, to see what would be used; --format is this command's own.
+    Formats: table, json, jsonl.
+
+    \b
+      uniqdb config show
+      uniqdb config show --format json
+      UNIQDB_STORE=shop.uniqdb uniqdb config show
+    """
+    refuse_format("config show", form, FORMATS)
+    found = sourced_settings(
+        config,
+        store=store,
+        timezone=timezone,
+        ts_field=ts_field,
+        uid_field=uid_field,
+        ts_unit=ts_unit,
+        commit_visits=commit_visits,
+    )
+    chosen = choose_format(form, FORMATS)
+    if chosen is OutputFormat.TABLE:
+        rows = [
+            (key, f"none: {UNSET_MEANS[key]}" if one.value is None else str(one.value), one.origin, one.place or "")
+            for key, one in found.items()
+        ]
+        print_table("Settings", ["setting", "value", "set by", "where"], rows)
+        return
+    import msgspec
+
+    def carried(value: object) -> object:
+        return json_text(value) if isinstance(value, str) else value
+
+    objects = [
+        msgspec.json.encode(
+            {"setting": key, "value": carried(one.value), "origin": one.origin, "place": carried(one.place)}
+        )
+        for key, one in found.items()
+    ]
+    if chosen is OutputFormat.JSON:
+        write_array(objects)
+    else:
+        sys.stdout.writelines(one.decode() + "\n" for one in objects)

@@ -1,0 +1,50 @@
+"""Files and standard input as lines, for reading an input once from end to end. Positions belong to ingesting."""
+
+from collections.abc import Iterator
+
+from uniqdb.errors import InputRefused
+from uniqdb.limits import LINE_BYTES_MAX, READ_BLOCK_BYTES
+
+STDIN_NAME = "-"
+CHUNK_BYTES = READ_BLOCK_BYTES
+
+
+def assert_readable(name: str) -> None:
+    """Raise NotFound for a file that is not there or cannot be read."""
+    from uniqdb.stream.byte_stream import open_stream
+
+    if name != STDIN_NAME:
+        open_stream(name).close()
+
+
+def lines_of(name: str) -> Iterator[bytes]:
+    """The lines of a file (``-``: standard input) without their line breaks; the last one may lack it.
+
+    Of a line beyond the limit only so much is returned that it can be seen to be too long. Raises NotFound;
+    InputRefused if the input cannot be read to its end, is damaged, or is not what its name says.
+    """
+    from uniqdb.stream.byte_stream import SILENCE, open_stream
+    from uniqdb.stream.compression import Damaged
+
+    carry = b""
+    stream = open_stream(name)
+    try:
+        while chunk := stream.read():
+            if chunk is SILENCE:
+                continue
+            lines = (carry + chunk).split(b"\n")
+            carry = lines.pop()[: LINE_BYTES_MAX + 1]
+            yield from lines
+    except Damaged as damage:
+        raise InputRefused(
+            f"{shown(name)} cannot be read to its end: {damage}", hint="repair the file, or get it again"
+        ) from None
+    finally:
+        stream.close()
+    if carry:
+        yield carry
+
+
+def shown(name: str) -> str:
+    """The name for people."""
+    return "standard input" if name == STDIN_NAME else name

@@ -1,0 +1,185 @@
+"""``uniqdb verify``: are the counts what a recount of the files gives?"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from uniqdb.errors import UsageError
+from uniqdb_cli.input_files import STDIN_NAME, assert_readable, lines_of, shown
+from uniqdb_cli.output import choose_format, print_tables, printable, progress_line, refuse_format, say, write_array
+from uniqdb_cli.reading import open_snapshot
+from uniqdb_cli.settings import Settings, load_settings
+from uniqdb_cli.words import By, ConfigOption, FormatOption, OutputFormat, StoreOption, TsUnit
+
+if TYPE_CHECKING:
+    from uniqdb.calendar_zone import CalendarZone
+    from uniqdb.reading import Snapshot
+    from uniqdb_cli.recount import Figures, Recount
+
+DIFFERS = 1
+FORMATS = (OutputFormat.TABLE, OutputFormat.JSON, OutputFormat.JSONL, OutputFormat.CSV)
+FACTS = (
+    *("granularity", "datetime", "start_ts", "difference"),
+    *("expected_count", "stored_count", "expected_visits", "stored_visits"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A bucket on which the files and the store disagree; None: it is not there."""
+
+    granularity: str
+    datetime: str
+    start_s: int
+    expected: "Figures | None"
+    stored: "Figures | None"
+
+    def facts(self) -> dict[str, Any]:
+        """As written: `FACTS`, zero for what is not there."""
+        kind = "missing" if self.stored is None else "extra" if self.expected is None else "different"
+        expected, stored = self.expected or (0, 0), self.stored or (0, 0)
+        values = (self.granularity, self.datetime, self.start_s, kind, expected[0], stored[0], expected[1], stored[1])
+        return dict(zip(FACTS, values, strict=True))
+
+
+def verify(
+    more: Annotated[list[str] | None, typer.Argument(metavar="FILE", help="More of them.", show_default=False)] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="A file that was ingested: JSON lines, also as gzip or zstd; - is standard input."
+        ),
+    ] = None,
+    by: Annotated[
+        list[By] | None, typer.Option(help="Only this granularity. Repeatable [default: all six].", show_default=False)
+    ] = None,
+    ts_field: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Key of the event time, or a dotted path [default: ts].")
+    ] = None,
+    uid_field: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Key of the visitor's id, or a dotted path [default: uid].")
+    ] = None,
+    ts_unit: Annotated[
+        TsUnit | None, typer.Option(help="Unit of event times [default: s].", show_default=False)
+    ] = None,
+    form: FormatOption = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Recount files and compare every bucket of the store.
+
+    The recount shares nothing with the engine but the store's time zone: plain Python sets, one visit at a time,
+    tens of thousands a second, with all visitors of all buckets in memory. Give every file that the store was fed with.
+    It counts every well-formed visit from 2000 to 9998. So a visit that the store holds back or has refused for its
+    time shows as a difference, and so does a file that was ingested twice.
+    Each difference is printed (nothing else in json, jsonl, csv). Exits with 0 if there is none, with 1 otherwise.
+    Formats: table, json, jsonl, csv.
+
+    \b
+      uniqdb verify --against visits.jsonl
+      uniqdb verify --against monday.jsonl.gz tuesday.jsonl.zst --by day
+      uniqdb verify --against clicks.jsonl --ts-field at --ts-unit ms --uid-field who.id --format csv
+    """
+    refuse_format("verify", form, FORMATS)
+    files = _files([*(against or []), *(more or [])])
+    settings = load_settings(config, store=store, format=form, ts_field=ts_field, uid_field=uid_field, ts_unit=ts_unit)
+    kinds = [kind.value for kind in By if not by or kind in by]
+    with open_snapshot(settings.store) as (snapshot, zone):
+        recount = _recount(files, settings, zone, kinds)
+        found = Differences(recount, snapshot, zone)
+        chosen = choose_format(settings.format, FORMATS)
+        _write(found.of(kinds), chosen)
+    names = shown(files[0]) if len(files) == 1 else f"{len(files)} files"
+    visits = f"{recount.visits:,} {'visit' if recount.visits == 1 else 'visits'}"
+    records = f"{visits} and {recount.others:,} other records in {names}"
+    if found.count:
+        hint = "" if recount.visits else " Give --ts-field, --uid-field, --ts-unit if the fields have other names."
+        say(
+            f"uniqdb: {found.count:,} of {found.buckets:,} buckets of the store {settings.store} differ from the "
+            f"recount of {records}.{hint}"
+        )
+        raise typer.Exit(DIFFERS)
+    line = f"The store {settings.store} agrees with the recount of {records}: {found.buckets:,} buckets."
+    if chosen is OutputFormat.TABLE:
+        print(printable(line))
+    else:
+        say(line)
+
+
+def _files(names: list[str]) -> list[str]:
+    if not names:
+        raise UsageError("nothing to compare with", hint="give --against FILE, every file that was ingested")
+    seen: set[str] = set()
+    for name in names:
+        place = name if name == STDIN_NAME else str(Path(name).absolute())
+        if place in seen:
+            raise UsageError(f"{shown(name)} is named twice", hint="name each file once")
+        seen.add(place)
+        assert_readable(name)
+    return names
+
+
+def _recount(files: list[str], settings: Settings, zone: "CalendarZone", kinds: list[str]) -> "Recount":
+    from uniqdb.visit import FieldSettings
+    from uniqdb_cli.recount import Calendar, Recount
+
+    fields = FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit)
+    recount = Recount(Calendar(zone.name, zone.tzif_bytes), fields, kinds)
+    with progress_line("recounting") as on_progress:
+        for name in files:
+            for number, line in enumerate(lines_of(name), start=1):
+                recount.add_line(line)
+                if on_progress is not None:
+                    on_progress(shown(name), number)
+    return recount
+
+
+class Differences:
+    """Compares bucket by bucket, and counts what it saw."""
+
+    def __init__(self, recount: "Recount", snapshot: "Snapshot", zone: "CalendarZone") -> None:
+        self._recount, self._snapshot, self._zone = recount, snapshot, zone
+        self.buckets = self.count = 0
+
+    def of(self, kinds: list[str]) -> Iterator[Difference]:
+        """The differences, by granularity and time."""
+        from uniqdb_cli.recount import Figures
+
+        for kind in kinds:
+            expected = self._recount.figures(kind)
+            stored = {one.start_ts: Figures(one.count, one.visits) for one in self._snapshot.series(kind)}
+            self.buckets += len(expected.keys() | stored.keys())
+            for at in sorted(expected.keys() | stored.keys()):
+                if expected.get(at) != stored.get(at):
+                    self.count += 1
+                    yield Difference(kind, self._zone.isoformat(at), at, expected.get(at), stored.get(at))
+
+
+# ---------------------------------------------------------------- writing
+def _write(differences: Iterator[Difference], form: OutputFormat) -> None:
+    if form is OutputFormat.TABLE:
+        columns = ["granularity", "from", "difference", "unique visitors: expected#", "stored#", "visits: expected#"]
+        print_tables("Expected is what the files hold.", [*columns, "stored#"], map(_row, differences))
+    elif form is OutputFormat.CSV:
+        import csv
+
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(FACTS)
+        writer.writerows(one.facts().values() for one in differences)
+    else:
+        import msgspec
+
+        objects = (msgspec.json.encode(one.facts()) for one in differences)
+        if form is OutputFormat.JSON:
+            write_array(objects)
+        else:
+            sys.stdout.writelines(one.decode() + "\n" for one in objects)
+
+
+def _row(one: Difference) -> list[str]:
+    facts = one.facts()
+    return [one.granularity, one.datetime, facts["difference"], *(f"{facts[name]:,}" for name in FACTS[4:])]
