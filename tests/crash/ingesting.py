@@ -4,16 +4,16 @@ import sys
 from pathlib import Path
 
 import uniqdb
-from engines import options  # a tiny dictionary: it merges, drains and splits all the time
+from engines import options  # with a tiny dictionary, which merges, drains and splits all the time
 from uniqdb.stream.driver import IngestOptions, ingest_file
 
 
-def main(store: str, source: str, commit_visits: int) -> None:
-    with uniqdb.open(store, options=options()) as db:
+def main(store: str, source: str, commit_visits: int, sizes: str) -> None:
+    with uniqdb.open(store, options=options() if sizes == "tiny" else None) as db:
         print("open", flush=True)
         ingest_file(db, Path(source), IngestOptions(commit_visits=commit_visits))
     print("done", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,65 +25,97 @@ ENVIRONMENT = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """An ingest that is killed again and again. ``sizes``: those of the dictionary, tiny or usual."""
+
+    kills: int
+    visits: int
+    commit_visits: int
+    sizes: str
+    check_every: int = 1
+
+
 def visits_file(path: Path, count: int) -> Model:
+    """A file of visits in slight disorder, and its oracle."""
     rng = random.Random(11)
     model = Model()
-    times = [T + number // 4 - rng.randrange(90) for number in range(count)]
+    per_s = max(count // 5_000, 4)
+    times = [T + number // per_s - rng.randrange(90) for number in range(count)]
     uids = [f"visitor-{rng.randrange(count // 3)}" for _ in range(count)]
     path.write_text("".join(json.dumps({"uid": u, "ts": t}) + "\n" for t, u in zip(times, uids, strict=True)))
     model.add(times, uids)
     return model
 
 
-def start(store: Path, source: Path, commit_visits: int) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(HERE / "ingesting.py"), str(store), str(source), str(commit_visits)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+def start(store: Path, source: Path, campaign: Campaign) -> "subprocess.Popen[str]":
+    command = [sys.executable, HERE / "ingesting.py", store, source, campaign.commit_visits, campaign.sizes]
+    return subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
 
 
-def kill_at_random(store: Path, source: Path, commit_visits: int, rng: random.Random, run_s: float) -> bool:
-    """One run, killed at a random moment of it; True if it was killed before its end."""
-    with start(store, source, commit_visits) as child:
+def run_s(store: Path, source: Path, campaign: Campaign) -> float:
+    """How long a run from the beginning takes after it opened the store."""
+    with start(store, source, campaign) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        begun_s = time.monotonic()
+        assert child.wait() == 0
+        return time.monotonic() - begun_s
+
+
+def kill_at_random(store: Path, source: Path, campaign: Campaign, wait_s: float) -> bool:
+    """One run, killed after a while; True if it was killed before its end."""
+    with start(store, source, campaign) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "open\n"
-        time.sleep(rng.uniform(0, run_s))
+        time.sleep(wait_s)
         child.send_signal(signal.SIGKILL)
         return child.stdout.read() != "done\n"
 
 
-def rounds(tmp_path: Path, kills: int, visits: int) -> None:
-    source = tmp_path / "visits.jsonl"
-    model = visits_file(source, visits)
-    rng = random.Random(kills)
-    done = between = 0
-    while done < kills:
-        store = tmp_path / "killed.uniqdb"
-        while done < kills:
-            # Short lives at first, so that one store sees several kills before its input ends.
-            killed = kill_at_random(store, source, 97, rng, visits / 12_000)
-            done += killed
+def rounds(tmp_path: Path, campaign: Campaign) -> dict[str, int]:
+    """Kill, then run again to the end (which may be killed, too, for one store in three) and compare with the truth."""
+    source, store = tmp_path / "visits.jsonl", tmp_path / "killed.uniqdb"
+    truth = visits_file(source, campaign.visits).rows()
+    rng = random.Random(campaign.kills)
+    whole_s = run_s(store, source, campaign)
+    seen = {"kills": 0, "between": 0, "stores": 0}
+    while seen["kills"] < campaign.kills:
+        shutil.rmtree(store)
+        again = True
+        while again and seen["kills"] < campaign.kills:
+            killed = kill_at_random(store, source, campaign, rng.uniform(0, whole_s))
+            seen["kills"] += killed
             with uniqdb.open(store, read_only=True) as db:
                 info = db.info()
-                between += killed and 0 < info.visits < visits
+                seen["between"] += killed and 0 < info.visits < campaign.visits
                 assert info.visits == sum(one.visits for one in info.sources), "visits and position differ"
-            assert_sound(store)
-            if not killed:
-                break
-        with start(store, source, 97) as child:
+            again = killed and rng.random() < 1 / 3
+        with start(store, source, campaign) as child:
             assert child.wait() == 0
         with uniqdb.open(store, read_only=True) as db:
-            assert rows_of(db) == model.rows()
-        assert_sound(store)
-        shutil.rmtree(store)
-    assert between > kills // 2, f"only {between} of {kills} kills fell between the first and the last commit"
+            assert rows_of(db) == truth
+        seen["stores"] += 1
+        if seen["stores"] % campaign.check_every == 0:
+            assert_sound(store)
+    assert_sound(store)
+    return seen
 
 
 def test_five_kills(tmp_path: Path) -> None:
-    rounds(tmp_path, 5, 6_000)
+    assert rounds(tmp_path, Campaign(5, 6_000, 97, "tiny"))["kills"] == 5
 
 
 @pytest.mark.soak
-def test_fifty_kills(tmp_path: Path) -> None:
-    rounds(tmp_path, 50, 20_000)
+@pytest.mark.parametrize(
+    "campaign",
+    [Campaign(50, 20_000, 97, "tiny"), Campaign(200, 2_000_000, 20_000, "usual", 10)],
+    ids=["small", "large"],
+)
+def test_many_kills(tmp_path: Path, campaign: Campaign) -> None:
+    seen = rounds(tmp_path, campaign)
+    print(f"{campaign}: {seen}")
+    assert seen["between"] >= campaign.kills * 3 // 4, f"too few between the first and the last commit: {seen}"
 
 
 @pytest.mark.parametrize("races", [6, pytest.param(1_000, marks=pytest.mark.soak)])
