@@ -1,13 +1,22 @@
 """``uniqdb config``: the settings in force, and where each of them was set."""
 
 import sys
-from typing import Annotated
 
 import typer
 
+from uniqdb_cli.ingest import CommitVisitsOption, LineBytesMaxOption
 from uniqdb_cli.output import choose_format, json_text, print_table, refuse_format, write_array
 from uniqdb_cli.settings import sourced_settings
-from uniqdb_cli.words import ConfigOption, FormatOption, OutputFormat, StoreOption, TimezoneOption, TsUnit
+from uniqdb_cli.words import (
+    ConfigOption,
+    FormatOption,
+    OutputFormat,
+    StoreOption,
+    TimezoneOption,
+    TsFieldOption,
+    TsUnitOption,
+    UidFieldOption,
+)
 
 FORMATS = (OutputFormat.TABLE, OutputFormat.JSON, OutputFormat.JSONL)
 UNSET_MEANS = {"timezone": "UTC", "format": "table on a terminal, jsonl otherwise"}
@@ -30,10 +39,11 @@ def show(
     form: FormatOption = None,
     store: StoreOption = None,
     timezone: TimezoneOption = None,
-    ts_field: Annotated[str | None, typer.Option(metavar="NAME", help="As for `ingest`.")] = None,
-    uid_field: Annotated[str | None, typer.Option(metavar="NAME", help="As for `ingest`.")] = None,
-    ts_unit: Annotated[TsUnit | None, typer.Option(help="As for `ingest`.", show_default=False)] = None,
-    commit_visits: Annotated[int | None, typer.Option(metavar="N", help="As for `ingest`.")] = None,
+    ts_field: TsFieldOption = None,
+    uid_field: UidFieldOption = None,
+    ts_unit: TsUnitOption = None,
+    line_bytes_max: LineBytesMaxOption = None,
+    commit_visits: CommitVisitsOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Show each setting with its value and where it was set.
@@ -55,6 +65,7 @@ def show(
         ts_field=ts_field,
         uid_field=uid_field,
         ts_unit=ts_unit,
+        line_bytes_max=line_bytes_max,
         commit_visits=commit_visits,
     )
     chosen = choose_format(form, FORMATS)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from uniqdb.errors import InputRefused
-from uniqdb.limits import LINE_BYTES_MAX, READ_BLOCK_BYTES
+from uniqdb.limits import READ_BLOCK_BYTES
 
 STDIN_NAME = "-"
 CHUNK_BYTES = READ_BLOCK_BYTES
@@ -17,7 +17,7 @@ def assert_readable(name: str) -> None:
         open_stream(name).close()
 
 
-def lines_of(name: str) -> Iterator[bytes]:
+def lines_of(name: str, line_bytes_max: int) -> Iterator[bytes]:
     """The lines of a file (``-``: standard input) without their line breaks; the last one may lack it.
 
     Of a line beyond the limit only so much is returned that it can be seen to be too long. Raises NotFound;
@@ -33,7 +33,7 @@ def lines_of(name: str) -> Iterator[bytes]:
             if chunk is SILENCE:
                 continue
             lines = (carry + chunk).split(b"\n")
-            carry = lines.pop()[: LINE_BYTES_MAX + 1]
+            carry = lines.pop()[: line_bytes_max + 1]
             yield from lines
     except Damaged as damage:
         raise InputRefused(

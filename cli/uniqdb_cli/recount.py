@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 GRANULARITIES = ("minute", "hour", "day", "week", "month", "year")
-LINE_BYTES_MAX = 65_536
 UID_BYTES_MAX = 1_024
 EVENT_TIME_S_MIN, EVENT_TIME_S_MAX = 946_684_800, 253_370_764_800
 """2000-01-01 and 9999-01-01; the second is not included."""
@@ -22,7 +21,7 @@ _MISSING = object()
 
 
 class Fields(Protocol):
-    """Where a record holds its event time and its uid."""
+    """Where a record holds its event time and its uid, and how long it may be."""
 
     @property
     def ts_field(self) -> str: ...
@@ -30,6 +29,8 @@ class Fields(Protocol):
     def uid_field(self) -> str: ...
     @property
     def ts_unit(self) -> str: ...
+    @property
+    def line_bytes_max(self) -> int: ...
 
 
 class Tally:
@@ -145,7 +146,7 @@ class Calendar:
 # ---------------------------------------------------------------- what is a visit
 def visit_of(line: bytes, fields: Fields) -> tuple[int, str] | None:
     """(event time in seconds, uid) of a line, or None."""
-    if len(line) > LINE_BYTES_MAX:
+    if len(line) > fields.line_bytes_max:
         return None
     try:
         # Bytes that are no UTF-8 matter only in the two fields: there they become a uid without UTF-8, or no number.

@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from uniqdb.errors import UsageError
+from uniqdb_cli.ingest import LineBytesMaxOption
 from uniqdb_cli.input_files import STDIN_NAME, assert_readable, lines_of, shown
 from uniqdb_cli.output import choose_format, print_tables, printable, progress_line, refuse_format, say, write_array
 from uniqdb_cli.reading import open_snapshot
 from uniqdb_cli.settings import Settings, load_settings
-from uniqdb_cli.words import By, ConfigOption, FormatOption, OutputFormat, StoreOption, TsUnit
+from uniqdb_cli.words import (
+    By,
+    ConfigOption,
+    FormatOption,
+    OutputFormat,
+    StoreOption,
+    TsFieldOption,
+    TsUnitOption,
+    UidFieldOption,
+)
 
 if TYPE_CHECKING:
     from uniqdb.calendar_zone import CalendarZone
@@ -57,15 +67,10 @@ def verify(
     by: Annotated[
         list[By] | None, typer.Option(help="Only this granularity. Repeatable [default: all six].", show_default=False)
     ] = None,
-    ts_field: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Key of the event time, or a dotted path [default: ts].")
-    ] = None,
-    uid_field: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Key of the visitor's id, or a dotted path [default: uid].")
-    ] = None,
-    ts_unit: Annotated[
-        TsUnit | None, typer.Option(help="Unit of event times [default: s].", show_default=False)
-    ] = None,
+    ts_field: TsFieldOption = None,
+    uid_field: UidFieldOption = None,
+    ts_unit: TsUnitOption = None,
+    line_bytes_max: LineBytesMaxOption = None,
     form: FormatOption = None,
     store: StoreOption = None,
     config: ConfigOption = None,
@@ -86,7 +91,15 @@ def verify(
     """
     refuse_format("verify", form, FORMATS)
     files = _files([*(against or []), *(more or [])])
-    settings = load_settings(config, store=store, format=form, ts_field=ts_field, uid_field=uid_field, ts_unit=ts_unit)
+    settings = load_settings(
+        config,
+        store=store,
+        format=form,
+        ts_field=ts_field,
+        uid_field=uid_field,
+        ts_unit=ts_unit,
+        line_bytes_max=line_bytes_max,
+    )
     kinds = [kind.value for kind in By if not by or kind in by]
     with open_snapshot(settings.store) as (snapshot, zone):
         recount = _recount(files, settings, zone, kinds)
@@ -127,11 +140,11 @@ def _recount(files: list[str], settings: Settings, zone: "CalendarZone", kinds: 
     from uniqdb.visit import FieldSettings
     from uniqdb_cli.recount import Calendar, Recount
 
-    fields = FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit)
+    fields = FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max)
     recount = Recount(Calendar(zone.name, zone.tzif_bytes), fields, kinds)
     with progress_line("recounting") as on_progress:
         for name in files:
-            for number, line in enumerate(lines_of(name), start=1):
+            for number, line in enumerate(lines_of(name, settings.line_bytes_max), start=1):
                 recount.add_line(line)
                 if on_progress is not None:
                     on_progress(shown(name), number)

@@ -71,7 +71,6 @@ def test_a_path_that_is_no_utf_8(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
         ("commit_visits = 0", [], 2),
         ("store = ", [], 2),
         ("", ["--format", "csv"], 2),
-        ("", ["--commit-visits", "0"], 2),
         ("", ["--config", "missing.toml"], 66),
     ],
 )

@@ -4,17 +4,13 @@ import csv
 import gzip
 import io
 import json
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-try:
-    from compression import zstd
-except ImportError:
-    from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import Result
@@ -27,6 +23,11 @@ from uniqdb.visit import FieldSettings
 from uniqdb.visit_decoder import VisitDecoder
 from uniqdb_cli import input_files
 from uniqdb_cli.recount import Calendar, Recount, visit_of
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 Run = Callable[..., Result]
 ZONES = [
@@ -135,7 +136,7 @@ def test_a_right_store_agrees(run: Run, files: list[str]) -> None:
 def test_the_recount_is_that_of_the_oracle(files: list[str]) -> None:
     zone = CalendarZone.from_name("Europe/Zurich")
     recount = Recount(Calendar(zone.name, zone.tzif_bytes), FieldSettings())
-    for line in input_files.lines_of(files[0]):
+    for line in input_files.lines_of(files[0], 65_536):
         recount.add_line(line)
     rows = {(kind, at): tuple(one) for kind in GRANULARITIES for at, one in recount.figures(kind).items()}
     assert rows == model_of(Path(files[0]), "Europe/Zurich").rows()
@@ -237,9 +238,18 @@ def test_a_damaged_gzip_is_65(run: Run, harm: str) -> None:
 def test_a_long_line_is_never_held_as_a_whole(here: Path) -> None:
     path = here / "long.jsonl"
     path.write_bytes(b"x" * 5_000_000 + b'\n{"ts":1468244384,"uid":"a"}\n' + b"y" * 70_000)
-    lines = list(input_files.lines_of(str(path)))
+    lines = list(input_files.lines_of(str(path), 65_536))
     assert [line[:1] for line in lines] == [b"x", b"{", b"y"]
     assert max(map(len, lines)) < 2 * input_files.CHUNK_BYTES
+
+
+def test_longer_records_are_visits_where_the_setting_says_so(run: Run) -> None:
+    Path("long.jsonl").write_text(
+        '{"ts":1468244384,"uid":"a","pad":"' + "p" * 70_000 + '"}\n{"ts":1468244384,"uid":"b"}\n'
+    )
+    assert run("ingest", "long.jsonl", "--line-bytes-max", "100000").exit_code == 0
+    assert run("verify", "--against", "long.jsonl", "--line-bytes-max", "100000").exit_code == 0
+    assert run("verify", "--against", "long.jsonl").exit_code == 1
 
 
 def test_other_field_names(run: Run) -> None:
