@@ -95,8 +95,12 @@ def ingest(
 
     fields = FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max)
     options = IngestOptions(fields, settings.commit_visits, strict, again, source_name)
-    with stop_on_signals() as stop, _open_for_ingest(files, settings) as engine:
-        (_follow if follow else _read)(engine, files, options, stop)
+    with stop_on_signals() as stop, _open_for_ingest(files, settings) as (engine, announce):
+        if follow:
+            announce()
+            _follow(engine, files, options, stop)
+        else:
+            _read(engine, files, options, stop, announce)
         beyond = engine.info().quarantine_beyond
     if beyond:
         say(f"Quarantine is full: {beyond:,} refused records are only counted (see quarantine_max_rows).")
@@ -104,7 +108,9 @@ def ingest(
         raise typer.Exit(stop.exit_code)
 
 
-def _read(engine: "Engine", files: list[str], options: "IngestOptions", stop: StopRequest) -> None:
+def _read(
+    engine: "Engine", files: list[str], options: "IngestOptions", stop: StopRequest, announce: Callable[[], None]
+) -> None:
     """File after file. One that is refused does not keep the others from being read."""
     from uniqdb.errors import InputRefused
     from uniqdb.stream.driver import ingest_file
@@ -119,6 +125,7 @@ def _read(engine: "Engine", files: list[str], options: "IngestOptions", stop: St
                 raise
             refusals.append(refusal)
         else:
+            announce()
             for line in _summary_lines(summary, stop, is_pipe=file == "-" and not options.source_name):
                 say(line)
             refusals += [summary.refusal] if summary.refusal is not None else []
@@ -159,8 +166,8 @@ def _assert_possible(files: list[str], *, follow: bool, source_name: str) -> Non
 
 
 @contextmanager
-def _open_for_ingest(files: list[str], settings: Settings) -> Iterator["Engine"]:
-    """The store, created if there is none; not for files that cannot be read."""
+def _open_for_ingest(files: list[str], settings: Settings) -> Iterator[tuple["Engine", Callable[[], None]]]:
+    """The store, created if there is none, and how to tell that it was. None is left behind by refused input."""
     from uniqdb.engine import open as open_store
     from uniqdb.errors import NotFound
     from uniqdb.manifest import is_store
@@ -174,10 +181,42 @@ def _open_for_ingest(files: list[str], settings: Settings) -> Iterator["Engine"]
     is_new = not is_store(Path(settings.store))
     options = OpenOptions(quarantine_max_rows=settings.quarantine_max_rows)
     with open_store(settings.store, timezone=settings.timezone, options=options) as engine:
-        if is_new:
-            iso = " Times without an offset count as UTC." if settings.ts_unit == TsUnit.ISO8601 else ""
-            say(f"Created the store {settings.store}, time zone {engine.timezone}.{iso}")
-        yield engine
+        told = not is_new
+
+        def announce() -> None:
+            nonlocal told
+            if not told:
+                iso = " Times without an offset count as UTC." if settings.ts_unit == TsUnit.ISO8601 else ""
+                say(f"Created the store {settings.store}, time zone {engine.timezone}.{iso}")
+            told = True
+
+        try:
+            yield engine, announce
+        except BaseException:
+            if is_new and _is_untouched(engine):
+                _discard(engine)
+            else:
+                announce()
+            raise
+
+
+def _is_untouched(engine: "Engine") -> bool:
+    from uniqdb.errors import UniqdbError
+
+    try:
+        return not engine.info().commits
+    except UniqdbError:  # after a failed write it may answer nothing any more; then it stays as it is
+        return False
+
+
+def _discard(engine: "Engine") -> None:
+    """Take a new store away again, in which nothing was counted: its time zone, for one, may not be what is wanted."""
+    import shutil
+
+    doomed = engine.path.with_name(f".{engine.path.name}.discarded-{os.getpid()}")
+    engine.path.rename(doomed)  # while the lock is ours: nobody else begins to write into it
+    engine.close()
+    shutil.rmtree(doomed)
 
 
 # ---------------------------------------------------------------- progress

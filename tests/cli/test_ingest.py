@@ -125,13 +125,15 @@ def test_input_without_a_visit_is_refused(run: Run, write_lines: WriteLines) -> 
     write_lines("ms.jsonl", [{"time": 1468244384000, "user": "a"}] * 3)
     done = run("ingest", "ms.jsonl")
     assert done.exit_code == 65
-    (created, line) = done.stderr.splitlines()
-    assert created.startswith("Created the store")
+    (line,) = done.stderr.splitlines()
     assert line.startswith("uniqdb: ms.jsonl holds no visit in its first 3 records")
     assert "--ts-field time" in line
     assert "--uid-field user" in line
+    assert sorted(path.name for path in Path().iterdir()) == ["ms.jsonl"]
+    run("init")
+    assert run("ingest", "ms.jsonl").exit_code == 65
     with uniqdb.open("visits.uniqdb", read_only=True) as db:
-        assert db.info().quarantined == {}
+        assert (db.info().quarantined, db.info().commits) == ({}, 0)
     assert "--ts-unit ms" in run("ingest", "ms.jsonl", "--ts-field", "time", "--uid-field", "user").stderr
 
 
