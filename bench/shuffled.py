@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from machine import peak_memory_bytes, show, show_machine
+from machine import show, show_machine
 from naive import digest_of
 
 import uniqdb
@@ -72,7 +72,6 @@ def main() -> None:
             show(f"{name}_visits_per_s", round(figures[shuffled][0]))
             show(f"{name}_file_mb", figures[shuffled][1] / 1e6)
     show("shuffled_over_sorted_file", figures[True][1] / figures[False][1])
-    show("peak_mb", peak_memory_bytes() / 1e6)
     agree = figures[True][2] == figures[False][2]
     show("results_agree", int(agree))
     if not agree:

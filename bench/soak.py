@@ -34,13 +34,15 @@ class Target:
         return value >= self.bound if self.at_least else value <= self.bound
 
 
-NEW, LONG, COMMITS, WINDOWS, INGEST, INGEST_2KB = (
+NEW, LONG, COMMITS, WINDOWS, INGEST, INGEST_2KB, SHUFFLED, PACKED = (
     "10,000,000 new uids",
     "1,024-byte uids",
     "100,000 commits",
     "windows over a year",
     "300-byte records",
     "2,048-byte records",
+    "a shuffled export",
+    "packed files",
 )
 PROGRAMS = (
     Program(NEW, ("bench/new_uids.py",), ("--uids=10000", "--per-commit=1000")),
@@ -61,6 +63,8 @@ PROGRAMS = (
         ("bench/ingest.py", "--records=300000", "--record-bytes=2048"),
         ("--records=500", "--rounds=1"),
     ),
+    Program(SHUFFLED, ("bench/shuffled.py",), ("--visits=5000", "--uids=500", "--days=20")),
+    Program(PACKED, ("bench/packed.py",), ("--records=3000", "--rounds=1")),
 )
 TARGETS = (
     Target(NEW, "wchar_per_uid", 1_000),
@@ -82,6 +86,11 @@ TARGETS = (
     Target(INGEST, "uniqdb_over_naive", 4, at_least=True),
     Target(INGEST, "results_agree", 1, at_least=True),
     Target(INGEST_2KB, "results_agree", 1, at_least=True),
+    Target(SHUFFLED, "shuffled_visits_per_s", 50_000, at_least=True),
+    Target(SHUFFLED, "shuffled_over_sorted_file", 3),
+    Target(SHUFFLED, "results_agree", 1, at_least=True),
+    Target(PACKED, "gzip_over_unpacking_and_plain", 1.1),
+    Target(PACKED, "zstd_over_unpacking_and_plain", 1.1),
 )
 Figures = Mapping[tuple[str, str], float]
 

@@ -2,7 +2,8 @@
 
 Run it with the Python of the environment (`.venv/bin/python tools/lock.py`) when a dependency changes.
 It asks the ordinary pip client what it would install for each Python and platform below, and takes
-versions and hashes from pip's report. Nothing is installed. Takes a few minutes and needs the network.
+versions and hashes from pip's report. Nothing is installed. Takes ten minutes or more, needs the network, and a Python
+of 3.12 or newer: an older pip does not resolve for the newest Pythons.
 
 A package with compiled wheels also gets the hash of its source archive, so that a platform or a Python
 without a wheel can still build it.

@@ -30,7 +30,7 @@ class IngestOptions:
     fields: FieldSettings = DEFAULT_FIELDS
     commit_visits: int = COMMIT_VISITS
     """Commit after so many records (1 to 1,000,000), or when a slow input has let a second pass; visits in no order at
-    all are committed five times as many at once."""
+    all are committed ten times as many at once."""
     strict: bool = False
     """Refuse the input at its first bad record."""
     again: bool = False
