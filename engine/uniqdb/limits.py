@@ -39,7 +39,7 @@ COMMIT_VISITS = 50_000
 COMMIT_INTERVAL_S = 1.0
 COMMIT_VISITS_MAX = 1_000_000
 SCATTERED_COMMIT_FACTOR = 10
-"""Input in no order touches most buckets with every commit: commits of so many times the visits save half of the work."""
+"""Input in no order touches most buckets with every commit: commits of so many times the visits save half the work."""
 
 # --- the map and readers ---
 MAP_BYTES_INITIAL = 64 * 1024**3
