@@ -28,7 +28,7 @@ class EventTimeLimits:
         if not 0 <= self.ahead_limit_s <= 2**40 or not 0 <= self.late_limit_s <= 2**40:
             raise UsageError("a limit of event time is negative or too large", hint="give seconds, such as 600")
 
-    def widened(self, ordered_s: Sequence[int]) -> "EventTimeLimits":
+    def widened(self, ordered_s: Sequence[int] | I64Array) -> "EventTimeLimits":
         """These limits, or wider ones if the sorted times lie far apart. One pass over the times."""
         wide_s = sparse_limit_s(ordered_s)
         if wide_s <= self.ahead_limit_s and wide_s <= self.late_limit_s:
@@ -36,7 +36,7 @@ class EventTimeLimits:
         return EventTimeLimits(max(self.ahead_limit_s, wide_s), max(self.late_limit_s, wide_s))
 
 
-def sparse_limit_s(ordered_s: Sequence[int]) -> int:
+def sparse_limit_s(ordered_s: Sequence[int] | I64Array) -> int:
     """80 times the median step between sorted times; of two middle steps the longer; 0 for fewer than two times."""
     if len(ordered_s) < 2:
         return 0

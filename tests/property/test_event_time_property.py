@@ -103,6 +103,34 @@ def test_judge_is_the_oracle(times: list[int], batch: int, limits: EventTimeLimi
     compare(times, batch, limits, restart=restart and batch > 1)
 
 
+def dense_stream(seed: int) -> list[int]:
+    """What the fast path is for, with the things that it must notice: visits a few to be held, late, or ahead."""
+    rng = np.random.default_rng(seed)
+    rate = rng.choice([100, 10, 1, 0.3])
+    times = T + (np.arange(6_000) / rate).astype(np.int64)
+    late = rng.random(len(times)) < rng.choice([0, 0.3])
+    times[late] -= rng.integers(1, rng.choice([5, 100]), int(late.sum()))
+    for _ in range(rng.choice([0, 1, 6])):
+        at = int(rng.integers(0, len(times)))
+        reach = int(rng.choice([1, 1, 19, 21, 49, 51]))
+        times[at : at + reach] += int(rng.choice([-(10**7), -90_000, -3_000, 300, 590, 650, 1_500, 4_000, 10**6]))
+    if rng.random() < 0.3:
+        times[3_000:] += int(rng.choice([-90_000, 500, 3_600, 10**6]))
+    return [int(time) for time in times]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_dense_streams(seed: int) -> None:
+    batch = [10**6, 2_000, 700, 333][seed % 4]
+    compare(dense_stream(seed), batch, EventTimeLimits(), restart=seed % 3 == 0)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(12, 500))
+def test_many_dense_streams(seed: int) -> None:
+    test_dense_streams(seed)
+
+
 @pytest.mark.parametrize("visits", [0, 1, 2, 19, 20, 21])
 def test_few_visits(visits: int) -> None:
     times = [T + 86_400 * number for number in range(visits)]
