@@ -90,6 +90,9 @@ class Oracle:
         ordered = sorted(self.recent.tolist())
         steps = sorted(b - a for a, b in pairwise(ordered))
         wide = 80 * steps[len(steps) // 2] if steps else 0
+        if len(ordered) >= 100:
+            spans = sorted(ordered[i + 19] - ordered[i] for i in range(len(ordered) - 19))
+            wide = max(wide, 4 * spans[len(spans) // 2])
         self.ahead, self.late = max(self.ahead_limit_s, wide), max(self.late_limit_s, wide)
 
     def counts(self, time: int) -> bool:

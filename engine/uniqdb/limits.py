@@ -40,6 +40,8 @@ LIMITS_EVERY_VISITS = 100
 """The limits of a source are computed anew whenever its visit number is a multiple of this."""
 SPARSE_STEPS = 80
 """The limits are at least so many times the median step between the sorted recent times."""
+SPARSE_SPANS = 4
+"""And so many times the median span of 20 visits, for visits in bursts; as much as 80 steps where they come evenly."""
 ARRIVAL_DELAY_S_MAX = 60
 """A partition whose visits arrive with more delay is not closed by arrival."""
 IDLE_TIMEOUT_S = 30

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from uniqdb.errors import UsageError
-from uniqdb.limits import AHEAD_LIMIT_S, JUMP_VISITS, LATE_LIMIT_S, RECENT_VISITS, SPARSE_STEPS
+from uniqdb.limits import (
+    AHEAD_LIMIT_S,
+    JUMP_VISITS,
+    LATE_LIMIT_S,
+    RECENT_VISITS,
+    SPARSE_SPANS,
+    SPARSE_STEPS,
+    WITNESSES,
+)
 from uniqdb.visit import I64Array
 
 _LITTLE_ENDIAN_I64 = np.dtype("<i8")
@@ -37,21 +45,35 @@ class EventTimeLimits:
 
 
 def sparse_limit_s(ordered_s: Sequence[int] | I64Array) -> int:
-    """80 times the median step between sorted times; of two middle steps the longer; 0 for fewer than two times."""
-    if len(ordered_s) < 2:
+    """The least limit for sorted recent times: 80 times their median step, or 4 times the median span of 20 visits.
+
+    The span counts from 100 times on (before, a single wrong time could lie in every span); it is for visits in bursts,
+    whose steps are short although 20 of them take days. Of two middle values the larger; 0 for fewer than two times.
+    """
+    times_s = np.asarray(ordered_s, np.int64)
+    if len(times_s) < 2:
         return 0
-    steps_s = np.diff(np.asarray(ordered_s, np.int64))
-    middle = len(steps_s) // 2
-    return SPARSE_STEPS * int(np.partition(steps_s, middle)[middle])
+    limit_s = SPARSE_STEPS * _median(np.diff(times_s))
+    if len(times_s) < JUMP_VISITS:
+        return limit_s
+    return max(limit_s, SPARSE_SPANS * _median(times_s[WITNESSES - 1 :] - times_s[: 1 - WITNESSES]))
+
+
+def _median(values_s: I64Array) -> int:
+    middle = len(values_s) // 2
+    return int(np.partition(values_s, middle)[middle])
 
 
 def dense_span_s(limits: EventTimeLimits) -> int:
     """If a full set of recent times spans less than this, its limits are the configured ones: no sorting needed.
 
-    Otherwise half of the steps and one, rounded down, would each be too long, and together at least this long.
+    Otherwise half of the steps would each be too long and together at least this long; or half of the spans of 20
+    visits would, and each step lies in 19 of those at most.
     """
-    step_s = min(limits.ahead_limit_s, limits.late_limit_s) // SPARSE_STEPS + 1
-    return step_s * (RECENT_VISITS // 2)
+    limit_s = min(limits.ahead_limit_s, limits.late_limit_s)
+    by_steps_s = (limit_s // SPARSE_STEPS + 1) * (RECENT_VISITS // 2)
+    half_of_spans = (RECENT_VISITS - WITNESSES) // 2
+    return min(by_steps_s, (limit_s // SPARSE_SPANS + 1) * half_of_spans // (WITNESSES - 1))
 
 
 class RecentTimes:
