@@ -31,11 +31,14 @@ def first_clock_s(ordered_s: Sequence[int], limits: EventTimeLimits) -> int:
 def jumped_clock_s(last_ordered_s: Sequence[int], clock_s: int, limits: EventTimeLimits) -> int | None:
     """The median of those of the last 100 times that lie beyond the limits on one side, if more than 50 do."""
     half = JUMP_VISITS // 2
-    late = bisect_left(last_ordered_s, clock_s - limits.late_limit_s)
-    if late > half:
-        return _median(last_ordered_s[:late])
-    near = bisect_right(last_ordered_s, clock_s + limits.ahead_limit_s)
-    return _median(last_ordered_s[near:]) if len(last_ordered_s) - near > half else None
+    if len(last_ordered_s) <= half:
+        return None
+    low_s, high_s = clock_s - limits.late_limit_s, clock_s + limits.ahead_limit_s
+    if last_ordered_s[half] < low_s:
+        return _median(last_ordered_s[: bisect_left(last_ordered_s, low_s)])
+    if last_ordered_s[-half - 1] > high_s:
+        return _median(last_ordered_s[bisect_right(last_ordered_s, high_s) :])
+    return None
 
 
 def stepped_clock_s(ordered_s: Sequence[int], clock_s: int, limits: EventTimeLimits) -> int:

@@ -284,8 +284,8 @@ class SourceJudge:
             found += [
                 ticket for ticket in held.within(time_s - near_s, time_s + near_s) if self._counts(held.times_s[ticket])
             ]
-            touched = sorted(set(found)) if found else found
-        expired = [ticket for ticket in _until(held, self._number - RECENT_VISITS) if ticket not in touched]
+            touched = found
+        expired = _until(held, self._number - RECENT_VISITS)
         if touched or expired:
             accepted = set(touched)
             for ticket in sorted(accepted.union(expired)):

@@ -160,3 +160,17 @@ def test_many_bad_visits_together_harm_no_other(bad: int, offset_s: int, where: 
     if where == "middle" and bad <= 50:
         newest_s = np.maximum.accumulate(np.where(stream.honest, stream.times_s, T))
         assert (found.clocks_s[1:] <= newest_s[:-1]).all()
+
+
+def test_the_worked_example_of_the_documentation() -> None:
+    noon_s = 1_468_195_200 + 13 * 3_600 + 40 * 60
+    said_s = [0, -3, 2 + 512, -18_000 + 3, 4 + 3 * DAY_S, 3_605, -30 * DAY_S, *range(7, 27)]
+    judge = SourceJudge()
+    judge.step(np.arange(noon_s - 3_000, noon_s), noon_s)
+    seen = []
+    for at, after_s in enumerate(said_s):
+        judged = judge.step(np.array([noon_s + after_s]), noon_s + at)
+        seen.append((VERDICTS[judged.verdicts[0]].value, int(judged.clock_before_s[0]) - noon_s))
+    assert seen[:4] == [("accepted", -20), ("accepted", -19), ("accepted", -18), ("accepted", -17)]
+    assert seen[4:7] == [("implausible", -17), ("held", -17), ("held", -17)]
+    assert seen[25:] == [("accepted", 0), ("accepted", 7)]
