@@ -280,12 +280,12 @@ class SourceJudge:
             touched = [ticket for ticket, held_s in held.times_s.items() if self._counts(held_s)]
         else:
             near_s = limits.ahead_limit_s
-            found = held.within(clock_s - limits.late_limit_s, clock_s + limits.ahead_limit_s)
-            found += [
-                ticket for ticket in held.within(time_s - near_s, time_s + near_s) if self._counts(held.times_s[ticket])
-            ]
-            touched = found
-        expired = _until(held, self._number - RECENT_VISITS)
+            touched = held.within(clock_s - limits.late_limit_s, clock_s + limits.ahead_limit_s)
+            for ticket in held.within(time_s - near_s, time_s + near_s):
+                if self._counts(held.times_s[ticket]):
+                    touched.append(ticket)
+        last_expired = self._number - RECENT_VISITS
+        expired = _until(held, last_expired) if next(iter(held.times_s)) <= last_expired else []
         if touched or expired:
             accepted = set(touched)
             for ticket in sorted(accepted.union(expired)):
