@@ -21,6 +21,32 @@ QUARANTINE_RECORD_BYTES_MAX = 1_024
 ORDINAL_MAX = 2**32 - 1
 """Ordinals are u32 and never reused in a live store."""
 
+# --- event time (change verdicts and closes; the state that is stored with a source depends on them) ---
+AHEAD_LIMIT_S = 600
+"""A visit at most so far ahead of its source's clock counts at once (unless the user says otherwise)."""
+LATE_LIMIT_S = 86_400
+"""A visit at most so far behind its source's clock counts at once (unless the user says otherwise)."""
+ALLOWED_LATENESS_S = 5
+"""A bucket is final once the clock has passed its end by so much: 99.9 % of the field's visits arrive within it."""
+IMPLAUSIBLE_AHEAD_S = 86_400
+"""A visit more than so far after its reference (arrival, or the wall clock) is implausible."""
+RECENT_VISITS = 1_000
+"""The last plausible visits of a source that are remembered; a held visit waits for so many further ones."""
+WITNESSES = 20
+"""So many visits that agree are believed: they start the clock, carry it, and are company."""
+JUMP_VISITS = 100
+"""The clock jumps when more than half of the last visits, this many, lie beyond its limits on the same side."""
+LIMITS_EVERY_VISITS = 100
+"""The limits of a source are computed anew whenever its visit number is a multiple of this."""
+SPARSE_STEPS = 80
+"""The limits are at least so many times the median step between the sorted recent times."""
+SPARSE_SPANS = 4
+"""And so many times the median span of 20 visits, for visits in bursts; as much as 80 steps where they come evenly."""
+ARRIVAL_DELAY_S_MAX = 60
+"""A partition whose visits arrive with more delay is not closed by arrival."""
+IDLE_TIMEOUT_S = 30
+"""A partition that is caught up and silent for so long no longer holds back its topic's clock."""
+
 # --- sources ---
 HEAD_BYTES = 64 * 1024
 """So much of a file's beginning is hashed to know it again (changes what counts as the same file)."""
@@ -89,3 +115,5 @@ assert EVENT_TIME_S_MAX // 60 < 2**32, "a minute number and an ordinal share 64 
 assert PARTITION_ENTRIES_MAX * UID_BYTES_MIN < PARTITION_BYTES_MAX
 assert YOUNG_BYTES_MAX >= PARTITION_BYTES_MAX
 assert COMMIT_VISITS <= COMMIT_VISITS_MAX
+assert WITNESSES < JUMP_VISITS <= RECENT_VISITS
+assert RECENT_VISITS % LIMITS_EVERY_VISITS == 0, "limits are computed from whole hundreds of visits"

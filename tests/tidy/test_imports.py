@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                     "format",
                 ),
                 *("batch", "uid_fragment"),
+                *("recent_times", "held_visits", "dense_stretch"),
             }
         ),
     ),

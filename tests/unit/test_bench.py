@@ -135,3 +135,7 @@ def test_targets_are_judged() -> None:
     assert soak.missed([at_most], {("another", "a"): 1}) == [at_most]
     assert "MISSED" in soak.table([at_most], {})[1]
     assert {target.program for target in soak.TARGETS} == {program.title for program in soak.PROGRAMS}
+
+
+def test_event_time() -> None:
+    assert "dense_1_a_s_us" in run(BENCH / "event_time.py", "--visits", "3000", "--rounds", "1")
