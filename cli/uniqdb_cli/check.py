@@ -5,7 +5,7 @@ import sys
 import typer
 
 from uniqdb.errors import StoreCorrupt
-from uniqdb_cli.output import printable, progress_line, say
+from uniqdb_cli.output import printable, progress_line, reader_may_leave, say
 from uniqdb_cli.reading import open_reader
 from uniqdb_cli.settings import load_settings
 from uniqdb_cli.words import ConfigOption, StoreOption
@@ -26,8 +26,9 @@ def check(store: StoreOption = None, config: ConfigOption = None) -> None:
         report = engine.check(on_progress)
     counts = ", ".join(f"{count:,} {what}" for what, count in report.counts.items())
     if report.problems:
-        for problem in report.problems:
-            sys.stdout.write(printable(problem) + "\n")
+        with reader_may_leave():
+            for problem in report.problems:
+                sys.stdout.write(printable(problem) + "\n")
         number = len(report.problems)
         say(
             f"uniqdb: the store {settings.store} is damaged: {number:,} {'problem' if number == 1 else 'problems'}. "

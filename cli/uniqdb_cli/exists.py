@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from uniqdb.errors import UsageError
-from uniqdb_cli.output import choose_format, json_text, print_table, refuse_format
+from uniqdb_cli.output import choose_format, json_text, print_table, reader_may_leave, refuse_format
 from uniqdb_cli.reading import Question, given, interval_of, open_snapshot, resolve_as_of
 from uniqdb_cli.settings import load_settings
 from uniqdb_cli.words import AsOfOption, ConfigOption, FormatOption, OutputFormat, StoreOption
@@ -48,7 +48,8 @@ def exists(
         if question.windows or question.periods:
             interval = interval_of(snapshot, zone, question)
         seen = snapshot.check_many(uids, window or period, as_of=resolve_as_of(as_of, zone))
-    _write(uids, seen, interval, choose_format(settings.format, FORMATS))
+    with reader_may_leave():
+        _write(uids, seen, interval, choose_format(settings.format, FORMATS))
     if not all(seen):
         raise typer.Exit(NO)
 

@@ -1,6 +1,7 @@
 """The ``uniqdb`` command: its commands, and how each way to fail ends."""
 
 import errno
+import os
 import sys
 from typing import Annotated, Any
 
@@ -54,6 +55,11 @@ class Commands(TyperGroup):
 
 
 def _end(error: UniqdbError) -> None:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:  # there is worse to say
+        discard_stdout()
     say(error_line(error))
     raise typer.Exit(error.exit_code)
 
@@ -102,8 +108,19 @@ def commands(
     """
 
 
+def _replace_closed_streams() -> None:
+    """A stream that was closed (``>&-``) is as good as none: nothing comes from it and nothing arrives.
+
+    Otherwise the store's files would get its number, and an error would be printed among the answers.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until the end
+
+
 def run() -> None:
     """Entry point of the ``uniqdb`` script."""
+    _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # What the terminal's encoding lacks is escaped; a name must not end a command.
         if hasattr(stream, "reconfigure"):

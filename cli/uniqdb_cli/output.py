@@ -67,6 +67,19 @@ def discard_stdout() -> None:
 
 
 @contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """For an answer that the exit code gives, too: a reader that has seen enough (``| head``) does not change it.
+
+    At the end of the block all that was written has arrived, or an OSError says why not.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_stdout()
+
+
+@contextmanager
 def progress_line(doing: str) -> Iterator[Callable[[str, int], None] | None]:
     """One line on standard error that says what is being done and how far it is, if somebody is looking."""
     if not is_terminal(sys.stderr):

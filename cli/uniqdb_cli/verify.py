@@ -11,7 +11,16 @@ import typer
 from uniqdb.errors import UsageError
 from uniqdb_cli.ingest import LineBytesMaxOption
 from uniqdb_cli.input_files import STDIN_NAME, assert_readable, lines_of, shown
-from uniqdb_cli.output import choose_format, print_tables, printable, progress_line, refuse_format, say, write_array
+from uniqdb_cli.output import (
+    choose_format,
+    print_tables,
+    printable,
+    progress_line,
+    reader_may_leave,
+    refuse_format,
+    say,
+    write_array,
+)
 from uniqdb_cli.reading import open_snapshot
 from uniqdb_cli.settings import Settings, load_settings
 from uniqdb_cli.words import (
@@ -105,7 +114,7 @@ def verify(
         recount = _recount(files, settings, zone, kinds)
         found = Differences(recount, snapshot, zone)
         chosen = choose_format(settings.format, FORMATS)
-        _write(found.of(kinds), chosen)
+        _write_all(found.of(kinds), chosen)
     names = shown(files[0]) if len(files) == 1 else f"{len(files)} files"
     visits = f"{recount.visits:,} {'visit' if recount.visits == 1 else 'visits'}"
     records = f"{visits} and {recount.others:,} other records in {names}"
@@ -173,6 +182,14 @@ class Differences:
 
 
 # ---------------------------------------------------------------- writing
+def _write_all(differences: Iterator[Difference], form: OutputFormat) -> None:
+    """Write them, and compare also what nobody reads."""
+    with reader_may_leave():
+        _write(differences, form)
+    for _ in differences:
+        pass
+
+
 def _write(differences: Iterator[Difference], form: OutputFormat) -> None:
     if form is OutputFormat.TABLE:
         columns = ["granularity", "from", "difference", "unique visitors: expected#", "stored#", "visits: expected#"]

@@ -37,8 +37,9 @@ def run(here: Path) -> Callable[..., Result]:  # noqa: ARG001 - it changes the c
 
 @pytest.fixture
 def process_environment(here: Path) -> dict[str, str]:  # noqa: ARG001 - as above
-    """For processes of their own: they import what this process imports."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "engine"), str(ROOT / "cli")])}
+    """For processes of their own: they import what this process imports, and buffer their output as for a user."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**kept, "PYTHONPATH": os.pathsep.join([str(ROOT / "engine"), str(ROOT / "cli")])}
 
 
 @pytest.fixture
