@@ -1,5 +1,7 @@
 """Files and standard input as lines, for reading an input once from end to end. Positions belong to ingesting."""
 
+import os
+import stat
 from collections.abc import Iterator
 
 from uniqdb.errors import InputRefused
@@ -10,11 +12,28 @@ CHUNK_BYTES = READ_BLOCK_BYTES
 
 
 def assert_readable(name: str) -> None:
-    """Raise NotFound for a file that is not there or cannot be read."""
+    """Raise NotFound for a file that is not there or cannot be read. A named pipe is left alone.
+
+    Its writer would end with the first reader that closes it.
+    """
     from uniqdb.stream.byte_stream import open_stream
 
-    if name != STDIN_NAME:
+    status = _status(name)
+    if status is None or not stat.S_ISFIFO(status.st_mode):
         open_stream(name).close()
+
+
+def identity_of(name: str) -> object:
+    """The same for two names of one file, links too."""
+    status = _status(name)
+    return name if status is None else (status.st_dev, status.st_ino)
+
+
+def _status(name: str) -> os.stat_result | None:
+    try:
+        return None if name == STDIN_NAME else os.stat(name)
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return None
 
 
 def lines_of(name: str, line_bytes_max: int) -> Iterator[bytes]:

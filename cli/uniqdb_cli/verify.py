@@ -3,14 +3,13 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from uniqdb.errors import UsageError
 from uniqdb_cli.ingest import LineBytesMaxOption
-from uniqdb_cli.input_files import STDIN_NAME, assert_readable, lines_of, shown
+from uniqdb_cli.input_files import assert_readable, identity_of, lines_of, shown
 from uniqdb_cli.output import (
     choose_format,
     print_tables,
@@ -119,7 +118,11 @@ def verify(
     visits = f"{recount.visits:,} {'visit' if recount.visits == 1 else 'visits'}"
     records = f"{visits} and {recount.others:,} other records in {names}"
     if found.count:
-        hint = "" if recount.visits else " Give --ts-field, --uid-field, --ts-unit if the fields have other names."
+        hint = (
+            ""
+            if recount.visits or not recount.others
+            else " Give --ts-field, --uid-field, --ts-unit if the fields have other names."
+        )
         say(
             f"uniqdb: {found.count:,} of {found.buckets:,} buckets of the store {settings.store} differ from the "
             f"recount of {records}.{hint}"
@@ -135,13 +138,13 @@ def verify(
 def _files(names: list[str]) -> list[str]:
     if not names:
         raise UsageError("nothing to compare with", hint="give --against FILE, every file that was ingested")
-    seen: set[str] = set()
+    seen: set[object] = set()
     for name in names:
-        place = name if name == STDIN_NAME else str(Path(name).absolute())
-        if place in seen:
-            raise UsageError(f"{shown(name)} is named twice", hint="name each file once")
-        seen.add(place)
         assert_readable(name)
+        identity = identity_of(name)
+        if identity in seen:
+            raise UsageError(f"{shown(name)} is named twice", hint="name each file once, also if it has several names")
+        seen.add(identity)
     return names
 
 

@@ -4,8 +4,10 @@ import csv
 import gzip
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -250,6 +252,35 @@ def test_longer_records_are_visits_where_the_setting_says_so(run: Run) -> None:
     assert run("ingest", "long.jsonl", "--line-bytes-max", "100000").exit_code == 0
     assert run("verify", "--against", "long.jsonl", "--line-bytes-max", "100000").exit_code == 0
     assert run("verify", "--against", "long.jsonl").exit_code == 1
+
+
+def test_a_named_pipe_is_read_to_its_end(here: Path, run: Run, files: list[str]) -> None:
+    os.mkfifo(here / "pipe")
+    for pack in (bytes, gzip.compress):
+        with ThreadPoolExecutor() as pool:
+            written = pool.submit((here / "pipe").write_bytes, pack(Path(files[0]).read_bytes()))
+            assert run("verify", "--against", "pipe", files[1]).exit_code == 0
+            assert written.result(10)
+
+
+@pytest.mark.usefixtures("files")
+def test_a_file_counts_once_whatever_its_names(run: Run) -> None:
+    Path("soft.jsonl").symlink_to("one.jsonl")
+    Path("hard.jsonl").hardlink_to("one.jsonl")
+    for other in ("soft.jsonl", "hard.jsonl", "../" + Path.cwd().name + "/one.jsonl"):
+        done = run("verify", "--against", "one.jsonl", other)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"uniqdb: {other} is named twice. ")
+    Path("copy.jsonl").write_bytes(Path("one.jsonl").read_bytes())
+    assert run("verify", "--against", "one.jsonl", "copy.jsonl").exit_code == 1
+
+
+@pytest.mark.usefixtures("files")
+def test_an_empty_file_does_not_have_wrong_field_names(run: Run) -> None:
+    Path("empty.jsonl").write_text("")
+    done = run("verify", "--against", "empty.jsonl", "--by", "year")
+    assert done.exit_code == 1
+    assert "--ts-field" not in done.stderr
 
 
 def test_other_field_names(run: Run) -> None:
