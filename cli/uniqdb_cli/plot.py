@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from itertools import count, islice, pairwise
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from uniqdb.errors import UsageError
@@ -58,8 +59,13 @@ def write_plot(records: Iterable["CountRecord"], *, is_series: bool) -> None:
     width_columns = min(max(shutil.get_terminal_size().columns, WIDTH_COLUMNS_MIN), WIDTH_COLUMNS_MAX)
     has_visits = max(one.visits for one in found) <= VISITS_RATIO_MAX * max(one.count for one in found)
     figure = _lines(found, width_columns, has_visits=has_visits) if is_line else _bars(found, width_columns)
-    text = figure.build().string(True)  # without colours
-    sys.stdout.write("\n".join(line.rstrip() for line in text.splitlines()).rstrip() + "\n")
+    title = _line_title(found[0], has_visits=has_visits) if is_line else _bar_title(found)
+    figure.title(title)
+    lines = figure.build().string(True).splitlines()  # without colours
+    if not lines[0].strip():
+        # The library leaves out a title that is longer than the frame.
+        lines[:1] = wrap(title, width_columns)
+    sys.stdout.write("\n".join(line.rstrip() for line in lines).rstrip() + "\n")
 
 
 # ---------------------------------------------------------------- lines
@@ -67,18 +73,20 @@ def _lines(found: list["CountRecord"], width_columns: int, *, has_visits: bool) 
     figure = _figure()
     figure.plot_size(width_columns, HEIGHT_LINES).theme("colorless")
     times_s, uniques, visits = zip(*_points(found), strict=True)
-    what = "Unique visitors"
     if has_visits:
-        what += " (line) and visits (dots)"
         # First, because what is drawn later covers it.
         figure.draw(figure.signal(times_s, visits, marker="·").lines())
     figure.draw(figure.signal(times_s, uniques, marker="braille").lines())
-    figure.title(f"{what} by {found[0].granularity} ({found[0].timezone})")
     ticks = _ticks(found, width_columns)
     figure.ruler("x").ticks([one.start_ts for one in ticks], _labels(ticks))
     steps = _round_steps(max(visits if has_visits else uniques))
     figure.ruler("y").lim(0, steps[-1]).ticks(steps, [f"{step:,}" for step in steps])
     return figure
+
+
+def _line_title(first: "CountRecord", *, has_visits: bool) -> str:
+    what = "Unique visitors (line) and visits (dots)" if has_visits else "Unique visitors"
+    return f"{what} by {first.granularity} ({first.timezone})"
 
 
 def _points(found: list["CountRecord"]) -> list[tuple[int, int, int]]:
@@ -131,9 +139,13 @@ def _bars(found: list["CountRecord"], width_columns: int) -> Any:
     figure.ruler("y").lim(0.5, len(found) + 0.5).ticks(places, labels)
     steps = _round_steps(max(one.count for one in found))
     figure.ruler("x").lim(0, steps[-1]).ticks(steps, [f"{step:,}" for step in steps])
+    return figure
+
+
+def _bar_title(found: list["CountRecord"]) -> str:
     as_of = {str(one.as_of) for one in found if one.granularity == "window"}
     when = f", as of {as_of.pop()}" if len(as_of) == 1 else ""
-    return figure.title(f"Unique visitors{when} ({found[0].timezone})")
+    return f"Unique visitors{when} ({found[0].timezone})"
 
 
 def _name(record: "CountRecord") -> str:

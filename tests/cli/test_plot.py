@@ -112,6 +112,20 @@ def test_it_is_as_wide_as_the_terminal(run: Run, columns: str, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("columns", range(40, 70, 3))
+def test_it_says_what_it_shows_on_every_terminal(run: Run, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for arguments, title in (
+        (["--by", "day"], "Unique visitors (line) and visits (dots) by day (UTC)"),
+        (["--window", "7d"], "Unique visitors, as of 2016-07-17 (UTC)"),
+    ):
+        lines = drawn(run, *arguments)
+        frame = next(number for number, line in enumerate(lines) if "┌" in line)
+        assert " ".join(" ".join(lines[:frame]).split()) == title
+        assert max(map(len, lines)) <= columns
+
+
+@pytest.mark.usefixtures("store")
 def test_many_bars_are_higher_than_the_screen(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINES", "10")
     days = [f"2016-07-{day}" for day in range(11, 31)]
