@@ -6,7 +6,7 @@ import typer
 
 from uniqdb_cli.ingest import CommitVisitsOption, LineBytesMaxOption
 from uniqdb_cli.output import choose_format, json_text, print_table, refuse_format, write_array
-from uniqdb_cli.settings import sourced_settings
+from uniqdb_cli.settings import redacted, sourced_settings
 from uniqdb_cli.words import (
     ConfigOption,
     FormatOption,
@@ -68,10 +68,11 @@ def show(
         line_bytes_max=line_bytes_max,
         commit_visits=commit_visits,
     )
+    values = {key: redacted(key, one.value) for key, one in found.items()}
     chosen = choose_format(form, FORMATS)
     if chosen is OutputFormat.TABLE:
         rows = [
-            (key, f"none: {UNSET_MEANS[key]}" if one.value is None else str(one.value), one.origin, one.place or "")
+            (key, f"none: {UNSET_MEANS[key]}" if values[key] is None else str(values[key]), one.origin, one.place or "")
             for key, one in found.items()
         ]
         print_table("Settings", ["setting", "value", "set by", "where"], rows)
@@ -83,7 +84,7 @@ def show(
 
     objects = [
         msgspec.json.encode(
-            {"setting": key, "value": carried(one.value), "origin": one.origin, "place": carried(one.place)}
+            {"setting": key, "value": carried(values[key]), "origin": one.origin, "place": carried(one.place)}
         )
         for key, one in found.items()
     ]

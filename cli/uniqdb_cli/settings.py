@@ -64,6 +64,17 @@ class Sourced:
     place: str | None = None
 
 
+SECRET_WORDS = ("password", "passphrase", "secret", "token", "credential", "private", "jaas", ".pem")
+"""A setting with one of them in its name is never shown."""
+REDACTED = "(hidden)"
+
+
+def redacted(key: str, value: object) -> object:
+    """The value as it may be shown; None stays None: it says that nothing is set."""
+    is_secret = any(word in key.lower() for word in SECRET_WORDS)
+    return REDACTED if is_secret and value is not None else value
+
+
 _NUMBERS = {
     "line_bytes_max": (1, LINE_BYTES_LIMIT, "bytes"),
     "commit_visits": (1, COMMIT_VISITS_MAX, "visits"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from uniqdb_cli.settings import KEYS, Settings
+from uniqdb_cli.settings import KEYS, REDACTED, Settings, redacted
 
 Run = Callable[..., Result]
 
@@ -91,6 +91,19 @@ def test_an_unknown_key_is_refused_without_its_value(run: Run, monkeypatch: pyte
     assert done.exit_code == 2
     assert "UNIQDB_PASSWORD" in done.stderr
     assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["sasl.password", "SSL_KEY_PASSWORD", "oauth.client.secret", "ssl.key.pem", "api_token", "sasl.jaas.config"],
+)
+def test_a_secret_is_never_shown(key: str) -> None:
+    assert redacted(key, "hunter2") == REDACTED
+    assert redacted(key, None) is None
+
+
+def test_what_is_no_secret_is_shown() -> None:
+    assert [redacted(key, "shown") for key in KEYS] == ["shown"] * len(KEYS)
 
 
 def test_without_a_command_it_shows_the_help(run: Run) -> None:
