@@ -90,6 +90,7 @@ def ingest(
         commit_visits=commit_visits,
     )
     _assert_possible(files, follow=follow, source_name=source_name)
+    from uniqdb.quarantine import counted_only
     from uniqdb.stream.driver import IngestOptions
     from uniqdb.visit import FieldSettings
 
@@ -101,7 +102,8 @@ def ingest(
             _follow(engine, files, options, stop)
         else:
             _read(engine, files, options, stop, announce)
-        beyond = engine.info().quarantine_beyond
+        with engine.snapshot() as snapshot:
+            beyond = counted_only(snapshot.answers.view)
     if beyond:
         say(f"Quarantine is full: {beyond:,} refused records are only counted (see quarantine_max_rows).")
     if stop.is_made():
@@ -115,27 +117,32 @@ def _read(
     from uniqdb.errors import InputRefused
     from uniqdb.stream.driver import ingest_file
 
-    refusals: list[InputRefused] = []
+    refusal: InputRefused | None = None
+    is_any_said = False
     for file in files:
+        if refusal is not None:
+            say(error_line(refusal))
+            is_any_said = True
         try:
             with _progress_bar(file) as on_progress:
                 summary = ingest_file(engine, file, options, on_progress=on_progress, should_stop=stop.is_made)
-        except InputRefused as refusal:
+        except InputRefused as error:
             if options.strict:
                 raise
-            refusals.append(refusal)
+            refusal = error
         else:
             announce()
             for line in _summary_lines(summary, stop, is_pipe=file == "-" and not options.source_name):
                 say(line)
-            refusals += [summary.refusal] if summary.refusal is not None else []
-        if refusals and file != files[-1]:
-            say(error_line(refusals.pop()))
-            refusals.append(InputRefused("not every input could be read", hint="see above; the others are counted"))
+            refusal = summary.refusal
         if stop.is_made():
-            break
-    if refusals and not stop.is_made():
-        raise refusals[-1]
+            if refusal is not None:
+                say(error_line(refusal))
+            return
+    if refusal is not None:
+        raise refusal
+    if is_any_said:
+        raise InputRefused("not every input could be read", hint="see above; the others are counted")
 
 
 def _follow(engine: "Engine", files: list[str], options: "IngestOptions", stop: StopRequest) -> None:
@@ -204,7 +211,8 @@ def _is_untouched(engine: "Engine") -> bool:
     from uniqdb.errors import UniqdbError
 
     try:
-        return not engine.info().commits
+        with engine.snapshot() as snapshot:
+            return not snapshot.commit_number
     except UniqdbError:  # after a failed write it may answer nothing any more; then it stays as it is
         return False
 

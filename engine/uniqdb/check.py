@@ -28,8 +28,8 @@ from uniqdb.format import (
 )
 from uniqdb.granularity import Granularity
 from uniqdb.limits import UNIT_FRAGMENTS_MAX
-from uniqdb.meta import SourceRow, decode_row, read_state
-from uniqdb.quarantine import read_counted, read_quarantine
+from uniqdb.meta import read_sources, read_state
+from uniqdb.quarantine import counted_only, read_quarantine
 from uniqdb.store import ReadView
 from uniqdb.uid_dictionary import HASH_MAX, columns_of, directory_of
 from uniqdb.uid_fragment import UidColumns
@@ -228,15 +228,14 @@ class _Walk:
 
     def others(self) -> None:
         """Sources and quarantine decode."""
-        for key, payload in self.view.rows(Database.SOURCES, b"", b"\xff" * 64):
-            decode_row(Database.SOURCES, key, payload, SourceRow)
+        for _ in read_sources(self.view):
             self.count("sources")
         rows = sum(1 for _ in read_quarantine(self.view))
         if rows:
             self.count("quarantined", rows)
         state = read_state(self.view)
-        expected = state.quarantine_next_id if state.quarantine_rows is None else state.quarantine_rows
+        expected = state.quarantine_kept
         self.expect(rows == expected, f"{expected} rows in quarantine expected, {rows} are there")
-        counted = sum(one.count for one in read_counted(self.view))
+        counted = counted_only(self.view)
         refused = sum(state.quarantined.values())
         self.expect(rows + counted == refused, f"{refused} records refused, {rows} of them kept, {counted} counted")

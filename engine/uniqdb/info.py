@@ -5,8 +5,8 @@ import msgspec
 from uniqdb.answers import StoreFacts
 from uniqdb.format import FORMAT_VERSION, Database
 from uniqdb.granularity import Granularity
-from uniqdb.meta import SourceRow, decode_row, read_state
-from uniqdb.quarantine import read_counted
+from uniqdb.meta import SourceRow, read_sources, read_state
+from uniqdb.quarantine import counted_only
 from uniqdb.store import Store
 
 
@@ -43,10 +43,6 @@ def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
     for granularity in Granularity:
         first, end = bytes((granularity,)), bytes((granularity + 1,))
         buckets[granularity.word] = sum(1 for _ in view.raw_rows(Database.BUCKETS, first, end))
-    sources = [
-        decode_row(Database.SOURCES, key, payload, SourceRow)
-        for key, payload in view.rows(Database.SOURCES, b"", b"\xff" * 64)
-    ]
     return StoreInfo(
         path=str(store.path),
         store_uuid=store_uuid,
@@ -63,6 +59,6 @@ def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
         file_bytes=file_bytes,
         live_bytes=live_bytes,
         quarantined=state.quarantined,
-        quarantine_beyond=sum(one.count for one in read_counted(view)),
-        sources=sources,
+        quarantine_beyond=counted_only(view),
+        sources=[row for _, row in read_sources(view)],
     )

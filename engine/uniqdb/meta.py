@@ -1,5 +1,6 @@
 """The rows of ``meta`` that say what the store is and how far it got, and the sources' rows (MessagePack maps)."""
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 import msgspec
@@ -38,6 +39,11 @@ class StateRow(msgspec.Struct, frozen=True):
     quarantine_next_id: int = 0
     quarantine_rows: int | None = None
     """Rows that are kept now; None in a store from before rows could go: then all of them."""
+
+    @property
+    def quarantine_kept(self) -> int:
+        """How many refused records are kept."""
+        return self.quarantine_next_id if self.quarantine_rows is None else self.quarantine_rows
 
 
 class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +101,12 @@ def read_state(view: ReadView) -> StateRow:
     if row is None:
         raise corrupt(Database.META, STATE_KEY, "the row is missing")
     return row
+
+
+def read_sources(view: ReadView) -> Iterator[tuple[bytes, SourceRow]]:
+    """(key, row) of every source."""
+    for key, payload in view.rows(Database.SOURCES, b"", b"\xff" * 64):
+        yield key, decode_row(Database.SOURCES, key, payload, SourceRow)
 
 
 def read_store_row(view: ReadView, store_uuid: str) -> StoreRow:

@@ -86,7 +86,7 @@ def write_quarantine(plan: CommitPlan, state: StateRow, refused: list[Quarantine
     counts = dict(state.quarantined)
     for one in refused:
         counts[one.reason] = counts.get(one.reason, 0) + 1
-    rows = state.quarantine_next_id if state.quarantine_rows is None else state.quarantine_rows
+    rows = state.quarantine_kept
     kept = refused[: max(max_rows - rows, 0)]
     for number, one in enumerate(kept, start=state.quarantine_next_id):
         payload = msgspec.msgpack.encode(one.row())
@@ -137,3 +137,8 @@ def read_counted(view: ReadView) -> Iterator[CountedRow]:
     """What was refused beyond the bound."""
     for key, payload in view.rows(Database.QUARANTINE, _COUNTED, b"\xff" * (_ID_BYTES + 2)):
         yield _decoded(key, payload, CountedRow)
+
+
+def counted_only(view: ReadView) -> int:
+    """How many records were refused beyond the bound. Cost: a row for each source and reason that had some."""
+    return sum(one.count for one in read_counted(view))

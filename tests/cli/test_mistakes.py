@@ -74,6 +74,18 @@ def test_a_damaged_file_is_counted_as_far_as_it_goes(run: Run) -> None:
     assert f"beyond byte {row['position']:,}" in done.stderr
 
 
+def test_of_several_files_each_refusal_is_said_once(run: Run) -> None:
+    Path("a.gz").write_text(VISITS)
+    Path("b.jsonl").write_text(VISITS)
+    Path("c.jsonl").write_text(VISITS.replace("u", "v", 1) * 2)
+    done = run("ingest", "a.gz", "b.jsonl", "c.jsonl")
+    assert done.exit_code == 65
+    errors = [line for line in done.stderr.splitlines() if line.startswith("uniqdb: ")]
+    assert len(errors) == 2
+    assert "named like a gzip file" in errors[0]
+    assert errors[1].startswith("uniqdb: not every input could be read.")
+
+
 def test_a_store_of_another_zone_and_a_question_before_the_first_visit(run: Run) -> None:
     Path("v.jsonl").write_text(VISITS)
     run("init", "--timezone", "Asia/Kolkata")
