@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from uniqdb_cli.output import choose_format, print_table, say
+from uniqdb_cli.output import choose_format, print_tables, say, write_array
 from uniqdb_cli.reading import open_snapshot
 from uniqdb_cli.settings import load_settings
 from uniqdb_cli.words import ConfigOption, FormatOption, OutputFormat, StoreOption
@@ -146,29 +146,28 @@ def _write_dicts(found: Iterator[dict[str, Any]], columns: tuple[str, ...], form
         writer.writerow(columns)
         writer.writerows(["" if one[name] is None else one[name] for name in columns] for one in found)
         return
-    lines = (msgspec.json.encode(one).decode() for one in found)
-    if form is OutputFormat.JSONL:
-        sys.stdout.writelines(line + "\n" for line in lines)
-        return
-    separator = "[\n "
-    for line in lines:
-        sys.stdout.write(separator + line)
-        separator = ",\n "
-    sys.stdout.write("[]\n" if separator == "[\n " else "\n]\n")
+    objects = (msgspec.json.encode(one) for one in found)
+    if form is OutputFormat.JSON:
+        write_array(objects)
+    else:
+        sys.stdout.writelines(one.decode() + "\n" for one in objects)
 
 
 def _write_table(rows: Iterator[tuple[int, "QuarantineRow"]]) -> None:
-    lines = []
-    for number, row in rows:
-        shown = row.record.decode("utf-8", "backslashreplace")
-        if row.event_time_s is not None and row.uid is not None:
-            shown = f"{_time_text(row.event_time_s)} {row.uid}"
-        cut = shown if len(shown) <= SHOWN_CHARACTERS else shown[: SHOWN_CHARACTERS - 3] + "..."
-        lines.append((f"{number}", row.reason, row.origin, f"{row.position:,}", f"{row.line:,}", cut))
-    if not lines:
+    columns = ["id#", "reason", "source", "position#", "line#", "record, or time and uid"]
+    lines = (
+        (f"{number}", row.reason, row.origin, f"{row.position:,}", f"{row.line:,}", _shown(row)) for number, row in rows
+    )
+    if not print_tables("Refused records", columns, lines):
         print("No refused records there.")
-        return
-    print_table("Refused records", ["id#", "reason", "source", "position#", "line#", "record, or time and uid"], lines)
+
+
+def _shown(row: "QuarantineRow") -> str:
+    """What was refused, cut to a column."""
+    text = row.record.decode("utf-8", "backslashreplace")
+    if row.event_time_s is not None and row.uid is not None:
+        text = f"{_time_text(row.event_time_s)} {row.uid}"
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
 
 
 def _time_text(time_s: int) -> str:
@@ -193,11 +192,9 @@ def _write_counts(snapshot: "Snapshot", wanted: _Filter, form: OutputFormat) -> 
         for origin, reason in sorted(kept.keys() | beyond.keys())
     ]
     if form is OutputFormat.TABLE:
-        if not found:
-            print("No refused records there.")
-            return
         lines = [(one["origin"], one["reason"], f"{one['kept']:,}", f"{one['counted']:,}") for one in found]
-        print_table("Refused records", ["source", "reason", "kept#", "only counted#"], lines)
+        if not print_tables("Refused records", ["source", "reason", "kept#", "only counted#"], lines):
+            print("No refused records there.")
     elif form is OutputFormat.VALUE:
         print(sum(one["kept"] + one["counted"] for one in found))
     else:

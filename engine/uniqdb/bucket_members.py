@@ -78,15 +78,20 @@ def load_fragment(view: ReadView, database: Database, unit_key: bytes, entry: Fr
     return decode_members(database, key, entry, payload)
 
 
+def _members_directory(view: ReadView, key: bytes) -> Directory:
+    """The directory of a bucket that has fragments. Raises StoreCorrupt if it is missing."""
+    directory = view.directory(key)
+    if directory is None:
+        raise corrupt(Database.UNITS, key, "the directory of a bucket with members is missing")
+    return directory
+
+
 def load_members(view: ReadView, key: bytes, row: BucketRow) -> BitMap:
     """All members of a bucket whose row says that it has them. Raises StoreCorrupt if anything of it is missing."""
     if row.members is MembersState.INLINE:
         return inline_members(key, row)
-    directory = view.directory(key)
-    if directory is None:
-        raise corrupt(Database.UNITS, key, "the directory of a bucket with members is missing")
     database = Database.of(Granularity(key[0]))
-    parts = [load_fragment(view, database, key, entry) for entry in directory.fragments]
+    parts = [load_fragment(view, database, key, entry) for entry in _members_directory(view, key).fragments]
     return parts[0] if len(parts) == 1 else BitMap.union(BitMap(), *parts)
 
 
@@ -154,7 +159,9 @@ class BucketMembers:
             if bucket is None and row.members is MembersState.INLINE:
                 one = self._first(plan, level, position, _grown(row, gained))
             else:
-                one = self._further(plan, level, position, gained, bucket or self._loaded(plan.view, key, row))
+                one = self._further(
+                    plan, level, position, gained, bucket or _Bucket(row, _members_directory(plan.view, key), None)
+                )
             staged.append(one)
             plan.changes.put_row(Database.BUCKETS, key, one.bucket.row.pack())
         return staged, level.starts_s[new]
@@ -172,12 +179,6 @@ class BucketMembers:
         while self._cache and (self._cache_bytes > self._cache_bytes_max or len(self._cache) > MEMBERS_CACHE_BUCKETS):
             _, dropped = self._cache.popitem(last=False)
             self._cache_bytes -= dropped.size_bytes
-
-    def _loaded(self, view: ReadView, key: bytes, row: BucketRow) -> _Bucket:
-        directory = view.directory(key)
-        if directory is None:
-            raise corrupt(Database.UNITS, key, "the directory of a bucket with members is missing")
-        return _Bucket(row, directory, None)
 
     def _first(self, plan: CommitPlan, level: Level, position: int, row: BucketRow) -> Staged:
         """The first fragment of a bucket that has, or would have, too many members for its row."""

@@ -21,18 +21,13 @@ SILENCE = bytes(bytearray(b"silence"))  # an object of its own, told by identity
 
 
 class ByteStream:
-    """An open input.
-
-    ``was_truncated`` and ``was_rotated`` say why a followed file came to an end; ``pause_s`` is how long it waits for
-    more.
-    """
+    """An open input. ``pause_s`` is how long a followed file waits for more before it says `SILENCE`."""
 
     def __init__(self, file: BufferedReader, name: str, follow: Path | None) -> None:
         self._file, self._name, self._follow = file, name, follow
         status = _status(file)
         self.is_regular = status is not None and stat.S_ISREG(status.st_mode)
         self._can_be_silent = status is not None and not self.is_regular
-        self.was_truncated = self.was_rotated = False
         self.pause_s = PIPE_SILENCE_S
         self._quiet_since_s: float | None = None
         self._begun = b""
@@ -102,7 +97,7 @@ class ByteStream:
     def _tell_compression(self) -> None:
         """Look at the first bytes, as soon as there are enough of them."""
         while len(self._begun) < MAGIC_BYTES:
-            chunk = self._read_file()
+            chunk = self._read_file(HEAD_BYTES)  # a file may be sought in before more of it is wanted
             if chunk is SILENCE:
                 return
             if not chunk:
@@ -124,21 +119,20 @@ class ByteStream:
         if self._begun:
             begun, self._begun = self._begun, b""
             return begun
-        while True:
-            chunk = self._read_file()
-            if chunk or self._follow is None:
-                self._quiet_since_s = None
-                return chunk
-            if self._is_over(self._follow):
-                return b""
-            time.sleep(self.pause_s)
-            return SILENCE
+        chunk = self._read_file(READ_BLOCK_BYTES)
+        if chunk or self._follow is None:
+            self._quiet_since_s = None
+            return chunk
+        if self._is_over(self._follow):
+            return b""
+        time.sleep(self.pause_s)
+        return SILENCE
 
-    def _read_file(self) -> bytes:
+    def _read_file(self, bytes_max: int) -> bytes:
         try:
             if self._can_be_silent and not select.select([self._file], [], [], PIPE_SILENCE_S)[0]:
                 return SILENCE
-            return self._file.read1(READ_BLOCK_BYTES)
+            return self._file.read1(bytes_max)
         except OSError as error:
             raise InputRefused(
                 f"{self._name} cannot be read to its end: {error.strerror or error}",
@@ -149,7 +143,6 @@ class ByteStream:
         """Whether a followed file that has nothing more to read gets no more: it was truncated, or replaced."""
         own = os.fstat(self.descriptor)
         if own.st_size < self._file.tell():
-            self.was_truncated = True
             return True
         try:
             there = path.stat()
@@ -161,8 +154,7 @@ class ByteStream:
         now_s = time.monotonic()
         if self._quiet_since_s is None:
             self._quiet_since_s = now_s
-        self.was_rotated = now_s - self._quiet_since_s >= FOLLOW_QUIET_S
-        return self.was_rotated
+        return now_s - self._quiet_since_s >= FOLLOW_QUIET_S
 
     def close(self) -> None:
         """Close the file (not standard input)."""

@@ -7,7 +7,6 @@ while less was there, it grows with what is read, so that two files with the sam
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +14,8 @@ import msgspec
 from xxhash import xxh3_128_hexdigest
 
 from uniqdb.errors import InputRefused
-from uniqdb.format import Database
 from uniqdb.limits import HEAD_BYTES
-from uniqdb.meta import SourceRow, decode_row
+from uniqdb.meta import SourceRow, read_sources
 from uniqdb.store import ReadView
 from uniqdb.visit import FieldSettings
 
@@ -91,18 +89,12 @@ def begins_like(row: SourceRow, head: bytes) -> bool:
     return xxh3_128_hexdigest(head[: row.head_bytes]) == row.head_hash
 
 
-def stored_sources(view: ReadView) -> Iterator[tuple[bytes, SourceRow]]:
-    """(key, row) of every source."""
-    for key, payload in view.rows(Database.SOURCES, b"", b"\xff" * 64):
-        yield key, decode_row(Database.SOURCES, key, payload, SourceRow)
-
-
 def find_file(view: ReadView, facts: FileFacts, *, again: bool) -> tuple[bytes, SourceRow] | None:
     """The newest reading of this file, or None. Raises InputRefused for a copy of a file under a wholly new name."""
     found: list[tuple[bytes, SourceRow]] = []
     twin: SourceRow | None = None
     name = base_name(facts.path)
-    for key, row in stored_sources(view):
+    for key, row in read_sources(view):
         if not begins_like(row, facts.head):
             continue
         here = row.path == facts.path or (row.device, row.inode) == (facts.device, facts.inode)
@@ -120,9 +112,7 @@ def find_file(view: ReadView, facts: FileFacts, *, again: bool) -> tuple[bytes, 
 
 def find_named(view: ReadView, name: str) -> tuple[bytes, SourceRow] | None:
     """The newest reading of the source that the user gave this name, or None."""
-    return newest_reading(
-        [(key, row) for key, row in stored_sources(view) if (row.kind, row.name) == (NAMED_KIND, name)]
-    )
+    return newest_reading([(key, row) for key, row in read_sources(view) if (row.kind, row.name) == (NAMED_KIND, name)])
 
 
 def newest_reading(found: list[tuple[bytes, SourceRow]]) -> tuple[bytes, SourceRow] | None:
