@@ -11,6 +11,7 @@ from uniqdb_cli.words import ConfigOption, FormatOption, OutputFormat, StoreOpti
 if TYPE_CHECKING:
     from uniqdb.calendar_zone import CalendarZone
     from uniqdb.info import StoreInfo
+    from uniqdb.meta import SourceRow
 
 FORMATS = (OutputFormat.TABLE, OutputFormat.JSON, OutputFormat.JSONL)
 
@@ -40,6 +41,14 @@ def info(form: FormatOption = None, store: StoreOption = None, config: ConfigOpt
     sys.stdout.write((line if form is not OutputFormat.JSON else msgspec.json.format(line, indent=2)).decode() + "\n")
 
 
+def _state(one: "SourceRow") -> str:
+    if one.finished:
+        return "over" if one.kind == "call" else "read to its end"
+    if one.ended:
+        return "ended before its end was read"
+    return "open" if one.kind == "call" else "interrupted: ingest it again to continue"
+
+
 def _write_table(found: "StoreInfo", zone: "CalendarZone") -> None:
     def moment(time_s: int | None) -> str:
         return "none" if time_s is None else zone.isoformat(time_s)
@@ -57,6 +66,9 @@ def _write_table(found: "StoreInfo", zone: "CalendarZone") -> None:
         ("buckets", ", ".join(f"{name} {count:,}" for name, count in found.buckets.items())),
         ("data file", f"{found.file_bytes:,} bytes, {found.live_bytes:,} of them in use"),
         ("quarantined", ", ".join(f"{name} {count:,}" for name, count in sorted(found.quarantined.items())) or "none"),
+        ("held", f"{found.completeness.held:,}"),
+        ("clock", moment(found.completeness.clock_s)),
+        ("closed through", moment(found.completeness.closed_through_s)),
     ]
     print_table("The store", ["fact", "value"], rows)
     if not found.sources:
@@ -73,7 +85,7 @@ def _write_table(found: "StoreInfo", zone: "CalendarZone") -> None:
                 f"{one.visits:,}",
                 f"{one.refused:,}",
                 f"{one.position_bytes:,}",
-                "read to its end" if one.finished else "interrupted: ingest it again to continue",
+                _state(one),
             )
             for one in found.sources
         ],

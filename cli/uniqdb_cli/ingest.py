@@ -1,7 +1,9 @@
 """``uniqdb ingest``: count a file or a pipe of JSON lines."""
 
+import dataclasses
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uniqdb.limits import COMMIT_VISITS, COMMIT_VISITS_MAX, LINE_BYTES_LIMIT, LINE_BYTES_MAX
+from uniqdb.limits import (
+    AHEAD_LIMIT_S,
+    COMMIT_VISITS,
+    COMMIT_VISITS_MAX,
+    LATE_LIMIT_S,
+    LINE_BYTES_LIMIT,
+    LINE_BYTES_MAX,
+)
 from uniqdb_cli.output import error_line, is_terminal, say
 from uniqdb_cli.settings import Settings, load_settings
 from uniqdb_cli.stopping import StopRequest, stop_on_signals
@@ -25,6 +34,7 @@ from uniqdb_cli.words import (
 
 if TYPE_CHECKING:
     from uniqdb.engine import Engine
+    from uniqdb.reading import Snapshot
     from uniqdb.stream.driver import IngestOptions, IngestSummary, Progress
 
 REFRESH_S = 0.1
@@ -41,6 +51,27 @@ CommitVisitsOption = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, max=COMMIT_VISITS_MAX, help=f"Visits per commit [default: {COMMIT_VISITS}]."),
 ]
+FollowOption = Annotated[
+    bool, typer.Option("--follow", "-f", help="Go on as the files grow, through rotation, until stopped.")
+]
+AheadLimitOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="S", min=0, help=f"A visit so far ahead of the others counts at once [default: {AHEAD_LIMIT_S}]."
+    ),
+]
+LateLimitOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="S", min=0, help=f"A visit so far behind the others counts at once [default: {LATE_LIMIT_S}]."
+    ),
+]
+CloseOption = Annotated[bool, typer.Option("--close", help="At the end, close the buckets that are still open, too.")]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Refuse the input at its first bad record.")]
+AgainOption = Annotated[bool, typer.Option("--again", help="Read a file anew that was read before.")]
+SourceNameOption = Annotated[
+    str, typer.Option(metavar="NAME", help="Remember the input under this name instead of its own, even a pipe.")
+]
 
 
 def ingest(
@@ -55,22 +86,20 @@ def ingest(
     ts_unit: TsUnitOption = None,
     line_bytes_max: LineBytesMaxOption = None,
     commit_visits: CommitVisitsOption = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on as the files grow, through rotation, until stopped.")
-    ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse the input at its first bad record.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Read a file anew that was read before.")] = False,
-    source_name: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Remember the input under this name instead of its own, even a pipe."),
-    ] = "",
+    follow: FollowOption = False,
+    ahead_limit_s: AheadLimitOption = None,
+    late_limit_s: LateLimitOption = None,
+    close: CloseOption = False,
+    strict: StrictOption = False,
+    again: AgainOption = False,
+    source_name: SourceNameOption = "",
     config: ConfigOption = None,
 ) -> None:
     """Count the visits of files or a pipe. Creates the store if there is none.
 
     A file is remembered with its position: the same command continues where an earlier run stopped, and a file that was
-    read to its end is not counted twice. A pipe has no position, unless it has a name. Records that are no visits go to
-    quarantine: see `uniqdb quarantine list`.
+    read to its end is not counted twice. A pipe has no position, unless it has a name. Records that are no visits, and
+    visits whose times cannot be right, go to quarantine: see `uniqdb quarantine`. Files of one command close together.
 
     \b
       uniqdb ingest visits.jsonl
@@ -87,27 +116,41 @@ def ingest(
         uid_field=uid_field,
         ts_unit=ts_unit,
         line_bytes_max=line_bytes_max,
+        ahead_limit_s=ahead_limit_s,
+        late_limit_s=late_limit_s,
         commit_visits=commit_visits,
     )
-    _assert_possible(files, follow=follow, source_name=source_name)
+    _assert_possible(files, follow=follow, close=close, source_name=source_name)
     from uniqdb.quarantine import counted_only
-    from uniqdb.stream.driver import IngestOptions
-    from uniqdb.visit import FieldSettings
 
-    fields = FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max)
-    options = IngestOptions(fields, settings.commit_visits, strict, again, source_name)
+    options = dataclasses.replace(_options(settings), strict=strict, again=again, source_name=source_name)
     with stop_on_signals() as stop, _open_for_ingest(files, settings) as (engine, announce):
         if follow:
             announce()
             _follow(engine, files, options, stop)
         else:
             _read(engine, files, options, stop, announce)
+            if close and not stop.is_made():
+                engine.close_buckets()
         with engine.snapshot() as snapshot:
             beyond = counted_only(snapshot.answers.view)
+            waiting = _waiting_for(snapshot, follow=follow)
+    if waiting and not stop.is_made():
+        say(waiting)
     if beyond:
         say(f"Quarantine is full: {beyond:,} refused records are only counted (see quarantine_max_rows).")
     if stop.is_made():
         raise typer.Exit(stop.exit_code)
+
+
+def _options(settings: Settings) -> "IngestOptions":
+    from uniqdb.recent_times import EventTimeLimits
+    from uniqdb.stream.driver import IngestOptions
+    from uniqdb.visit import FieldSettings
+
+    fields = FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max)
+    limits = EventTimeLimits(settings.ahead_limit_s, settings.late_limit_s)
+    return IngestOptions(fields, settings.commit_visits, limits=limits)
 
 
 def _read(
@@ -119,7 +162,12 @@ def _read(
 
     refusal: InputRefused | None = None
     is_any_said = False
+    others = uuid.uuid4().bytes
     for file in files:
+        if file == files[-1]:
+            engine.leave(others, is_stored=False)
+        else:
+            engine.wait_for(others)  # the files close together: until the last one is read there is one to come
         if refusal is not None:
             say(error_line(refusal))
             is_any_said = True
@@ -139,6 +187,7 @@ def _read(
             if refusal is not None:
                 say(error_line(refusal))
             return
+    engine.close_due()
     if refusal is not None:
         raise refusal
     if is_any_said:
@@ -161,9 +210,11 @@ def _follow(engine: "Engine", files: list[str], options: "IngestOptions", stop: 
         tell(summary)
 
 
-def _assert_possible(files: list[str], *, follow: bool, source_name: str) -> None:
+def _assert_possible(files: list[str], *, follow: bool, close: bool, source_name: str) -> None:
     from uniqdb.errors import UsageError
 
+    if follow and close:
+        raise UsageError("--follow has no end at which --close could close", hint="leave one of them out")
     if follow and "-" in files:
         raise UsageError("standard input cannot be followed", hint="leave out --follow: a pipe is read to its end")
     if source_name and len(files) > 1:
@@ -178,7 +229,7 @@ def _open_for_ingest(files: list[str], settings: Settings) -> Iterator[tuple["En
     from uniqdb.engine import open as open_store
     from uniqdb.errors import NotFound
     from uniqdb.manifest import is_store
-    from uniqdb.options import OpenOptions
+    from uniqdb_cli.writing import open_options
 
     for file in files:
         where = Path(file)
@@ -186,8 +237,7 @@ def _open_for_ingest(files: list[str], settings: Settings) -> Iterator[tuple["En
             cause = "is a directory" if where.is_dir() else "cannot be read" if where.exists() else "does not exist"
             raise NotFound(f"{file} {cause}", hint="name a file of JSON lines, or - for standard input")
     is_new = not is_store(Path(settings.store))
-    options = OpenOptions(quarantine_max_rows=settings.quarantine_max_rows)
-    with open_store(settings.store, timezone=settings.timezone, options=options) as engine:
+    with open_store(settings.store, timezone=settings.timezone, options=open_options(settings)) as engine:
         told = not is_new
 
         def announce() -> None:
@@ -205,6 +255,17 @@ def _open_for_ingest(files: list[str], settings: Settings) -> Iterator[tuple["En
             else:
                 announce()
             raise
+
+
+def _waiting_for(snapshot: "Snapshot", *, follow: bool) -> str:
+    """Which sources keep the store's buckets open although nobody reads them."""
+    if follow:
+        return ""
+    names = [one.name for one in snapshot.completeness().sources if one.state == "open"]
+    if not names:
+        return ""
+    few = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+    return f"Nothing is closed beyond the clock of {few}: read on, or end it with `uniqdb clock reset NAME --end`."
 
 
 def _is_untouched(engine: "Engine") -> bool:
@@ -284,6 +345,8 @@ def _summary_lines(summary: "IngestSummary", stop: StopRequest, *, is_pipe: bool
     if summary.refused:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(summary.refused.items()))
         yield f"{sum(summary.refused.values()):,} records refused and kept in quarantine: {reasons}."
+    if summary.held:
+        yield f"{summary.held:,} held: their times are far from the others', until further visits tell."
     if summary.interrupted:
         if is_pipe:
             yield f"Interrupted by signal {stop.signal_number}: what was read is committed; a pipe cannot be continued."

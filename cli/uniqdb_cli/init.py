@@ -28,7 +28,7 @@ def init(
       uniqdb init
       uniqdb init shop.uniqdb --timezone Europe/Zurich
     """
-    from uniqdb.engine import create
+    from uniqdb.creation import create
     from uniqdb.errors import UsageError
 
     if path is not None and store is not None:

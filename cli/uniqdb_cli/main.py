@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from uniqdb import __version__
 from uniqdb.errors import CannotWrite, UniqdbError
 from uniqdb_cli.check import check
+from uniqdb_cli.clock import clock_app
 from uniqdb_cli.completion import completion, prepare_completion
 from uniqdb_cli.config import config_app
 from uniqdb_cli.demo import demo
@@ -76,6 +77,7 @@ app = typer.Typer(
 for command in (init, ingest, query, exists, members, info, check, verify, generate, demo, completion):
     app.command()(command)
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(clock_app, name="clock")
 app.add_typer(config_app, name="config")
 
 

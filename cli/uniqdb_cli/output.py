@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from uniqdb.errors import UniqdbError, UsageError
 from uniqdb_cli.words import OutputFormat
@@ -169,6 +169,24 @@ def write_array(objects: Iterable[bytes]) -> None:
         sys.stdout.write(separator + one.decode())
         separator = ",\n "
     sys.stdout.write("[]\n" if separator == "[\n " else "\n]\n")
+
+
+def write_dicts(found: Iterable[dict[str, Any]], columns: Sequence[str], form: OutputFormat) -> None:
+    """Flat objects on standard output as csv, json or (any other format) jsonl."""
+    import csv
+
+    import msgspec
+
+    if form is OutputFormat.CSV:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(["" if one[name] is None else one[name] for name in columns] for one in found)
+        return
+    objects = (msgspec.json.encode(one) for one in found)
+    if form is OutputFormat.JSON:
+        write_array(objects)
+    else:
+        sys.stdout.writelines(one.decode() + "\n" for one in objects)
 
 
 def _write_csv(records: Iterable["CountRecord"]) -> None:

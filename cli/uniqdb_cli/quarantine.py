@@ -3,17 +3,21 @@
 import datetime
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from uniqdb_cli.output import choose_format, print_tables, say, write_array
+from uniqdb_cli.output import choose_format, print_tables, say, write_dicts
 from uniqdb_cli.reading import open_snapshot
 from uniqdb_cli.settings import load_settings
 from uniqdb_cli.words import ConfigOption, FormatOption, OutputFormat, StoreOption
+from uniqdb_cli.writing import open_writer
 
 if TYPE_CHECKING:
+    from uniqdb.calendar_zone import CalendarZone
     from uniqdb.quarantine import QuarantineRow
+    from uniqdb.quarantine_review import QuarantineFilter
     from uniqdb.reading import Snapshot
 
 quarantine_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
@@ -23,25 +27,62 @@ COLUMNS = ("id", "reason", "origin", "position", "line", "event_time_s", "uid", 
 
 @quarantine_app.callback()
 def group() -> None:
-    """Look at the records that were refused.
+    """Look at refused records, count or discard them.
 
     \b
       uniqdb quarantine list --reason malformed
+      uniqdb quarantine accept --reason too_late
     """
+
+
+ReasonOption = Annotated[
+    list[str] | None, typer.Option(metavar="REASON", help="Only for this reason, such as bad_ts. Repeatable.")
+]
+SourceOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Only of this source; `call` is the Python interface.")
+]
+FromOption = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Only with an event time from here on.")]
+ToOption = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Only with an event time before.")]
+IdOption = Annotated[
+    list[int] | None, typer.Option("--id", metavar="ID", min=0, help="Only this one, as listed. Repeatable.")
+]
+AllOption = Annotated[bool, typer.Option("--all", help="Every one. Needed if nothing else says which.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which refused records the options mean."""
+
+    reasons: list[str] | None
+    source: str | None
+    start: str | None
+    end: str | None
+    ids: list[int] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.reasons or self.source is not None or self.start or self.end or self.ids)
+
+    def filter(self, zone: "CalendarZone") -> "QuarantineFilter":
+        """With the times read in the store's zone. Raises UsageError for what is no time or reason."""
+        from uniqdb.quarantine_review import QuarantineFilter
+        from uniqdb.window import parse_edge
+
+        _assert_reasons(self.reasons or [])
+        return QuarantineFilter(
+            frozenset(self.reasons or []),
+            self.source,
+            None if self.start is None else parse_edge(zone, self.start, is_end=False),
+            None if self.end is None else parse_edge(zone, self.end, is_end=True),
+            frozenset(self.ids or []),
+        )
 
 
 @quarantine_app.command("list")
 def list_rows(
-    reason: Annotated[
-        list[str] | None, typer.Option(metavar="REASON", help="Only for this reason, such as bad_ts. Repeatable.")
-    ] = None,
-    source: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only of this source; `call` is the Python interface.")
-    ] = None,
-    start: Annotated[
-        str | None, typer.Option("--from", metavar="TIME", help="Only with an event time from here on.")
-    ] = None,
-    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Only with an event time before.")] = None,
+    reason: ReasonOption = None,
+    source: SourceOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
     most: Annotated[int | None, typer.Option("--max", metavar="N", min=1, help="At most so many.")] = None,
     counts: Annotated[bool, typer.Option("--counts", help="Only how many, by source and reason.")] = False,
     form: FormatOption = None,
@@ -59,18 +100,11 @@ def list_rows(
       uniqdb quarantine list --reason malformed --reason bad_ts --max 20
       uniqdb quarantine list --source visits.jsonl --format csv
     """
-    settings = load_settings(config, store=store, format=form)
     _assert_reasons(reason or [])
+    settings = load_settings(config, store=store, format=form)
     chosen = choose_format(settings.format)
     with open_snapshot(settings.store) as (snapshot, zone):
-        from uniqdb.window import parse_edge
-
-        wanted = _Filter(
-            frozenset(reason or []),
-            source,
-            None if start is None else parse_edge(zone, start, is_end=False),
-            None if end is None else parse_edge(zone, end, is_end=True),
-        )
+        wanted = Wanted(reason, source, start, end).filter(zone)
         if counts:
             _write_counts(snapshot, wanted, chosen)
             return
@@ -82,33 +116,76 @@ def list_rows(
         say(f"{beyond:,} more are only counted: quarantine was full. See --counts.")
 
 
-class _Filter:
-    def __init__(self, reasons: frozenset[str], source: str | None, start_s: int | None, end_s: int | None) -> None:
-        self._reasons, self._source, self._start_s, self._end_s = reasons, source, start_s, end_s
+@quarantine_app.command("accept")
+def accept(
+    reason: ReasonOption = None,
+    source: SourceOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    number: IdOption = None,
+    every: AllOption = False,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Count refused visits after all.
 
-    def rows(self, snapshot: "Snapshot") -> Iterator[tuple[int, "QuarantineRow"]]:
-        from uniqdb.quarantine import read_quarantine
+    Those whose time and uid could be made out, and whose time lies in 2000 to 9998. Closed buckets are amended.
+    Implausible ones only if --reason implausible or their --id says so. They leave quarantine with the commit that
+    counts them, so doing it again does nothing.
 
-        for number, row in read_quarantine(snapshot.answers.view):
-            if self._has(row.reason, row.origin) and self._in_time(row.event_time_s):
-                yield number, row
+    \b
+      uniqdb quarantine accept --reason too_late
+      uniqdb quarantine accept --source visits.jsonl --from 2016-07-01 --to 2016-07-31
+      uniqdb quarantine accept --id 17 --id 18
+    """
+    from uniqdb.quarantine_review import accept_quarantined
 
-    def counted(self, snapshot: "Snapshot") -> Iterator[Any]:
-        """What is only counted; nothing of it has a time."""
-        from uniqdb.quarantine import read_counted
+    wanted = Wanted(reason, source, start, end, number)
+    _assert_chosen(wanted, every=every)
+    settings = load_settings(config, store=store)
+    with open_writer(settings) as engine:
+        review = accept_quarantined(engine, wanted.filter(engine.zone))
+    say(f"{review.done:,} {'visit' if review.done == 1 else 'visits'} counted.")
+    if review.left:
+        left = ", ".join(f"{name} {count:,}" for name, count in sorted(review.left.items()))
+        say(f"{review.left.total():,} cannot be counted and stay in quarantine: {left}.")
 
-        if self._start_s is None and self._end_s is None:
-            yield from (one for one in read_counted(snapshot.answers.view) if self._has(one.reason, one.origin))
 
-    def _has(self, reason: str, origin: str) -> bool:
-        return (not self._reasons or reason in self._reasons) and self._source in (None, origin)
+@quarantine_app.command("discard")
+def discard(
+    reason: ReasonOption = None,
+    source: SourceOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    number: IdOption = None,
+    every: AllOption = False,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Throw refused records away, for good. How many there were stays known (see `uniqdb info`).
 
-    def _in_time(self, time_s: int | None) -> bool:
-        if self._start_s is None and self._end_s is None:
-            return True
-        if time_s is None:
-            return False
-        return (self._start_s is None or time_s >= self._start_s) and (self._end_s is None or time_s < self._end_s)
+    \b
+      uniqdb quarantine discard --reason malformed
+      uniqdb quarantine discard --all
+    """
+    from uniqdb.quarantine_review import discard_quarantined
+
+    wanted = Wanted(reason, source, start, end, number)
+    _assert_chosen(wanted, every=every)
+    settings = load_settings(config, store=store)
+    with open_writer(settings) as engine:
+        review = discard_quarantined(engine, wanted.filter(engine.zone))
+    say(f"{review.done:,} {'record' if review.done == 1 else 'records'} thrown away.")
+
+
+def _assert_chosen(wanted: Wanted, *, every: bool) -> None:
+    from uniqdb.errors import UsageError
+
+    _assert_reasons(wanted.reasons or [])
+    if not wanted and not every:
+        raise UsageError("nothing says which refused records are meant", hint="give --reason, --id, ... or --all")
+    if wanted and every:
+        raise UsageError("--all and a choice do not go together", hint="leave one of them out")
 
 
 def _assert_reasons(reasons: list[str]) -> None:
@@ -133,24 +210,7 @@ def _write_rows(rows: Iterator[tuple[int, "QuarantineRow"]], form: OutputFormat)
     elif form is OutputFormat.VALUE:
         sys.stdout.writelines(f"{number}\n" for number, _ in rows)
     else:
-        _write_dicts((_fields(number, row) for number, row in rows), COLUMNS, form)
-
-
-def _write_dicts(found: Iterator[dict[str, Any]], columns: tuple[str, ...], form: OutputFormat) -> None:
-    import csv
-
-    import msgspec
-
-    if form is OutputFormat.CSV:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(["" if one[name] is None else one[name] for name in columns] for one in found)
-        return
-    objects = (msgspec.json.encode(one) for one in found)
-    if form is OutputFormat.JSON:
-        write_array(objects)
-    else:
-        sys.stdout.writelines(one.decode() + "\n" for one in objects)
+        write_dicts((_fields(number, row) for number, row in rows), COLUMNS, form)
 
 
 def _write_table(rows: Iterator[tuple[int, "QuarantineRow"]]) -> None:
@@ -177,12 +237,12 @@ def _time_text(time_s: int) -> str:
         return str(time_s)
 
 
-def _write_counts(snapshot: "Snapshot", wanted: _Filter, form: OutputFormat) -> None:
+def _write_counts(snapshot: "Snapshot", wanted: "QuarantineFilter", form: OutputFormat) -> None:
     kept: dict[tuple[str, str], int] = {}
     for _, row in wanted.rows(snapshot):
         kept[row.origin, row.reason] = kept.get((row.origin, row.reason), 0) + 1
     beyond = {(one.origin, one.reason): one.count for one in wanted.counted(snapshot)}
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "origin": origin,
             "reason": reason,
@@ -198,4 +258,4 @@ def _write_counts(snapshot: "Snapshot", wanted: _Filter, form: OutputFormat) -> 
     elif form is OutputFormat.VALUE:
         print(sum(one["kept"] + one["counted"] for one in found))
     else:
-        _write_dicts(iter(found), ("origin", "reason", "kept", "counted"), form)
+        write_dicts(iter(found), ("origin", "reason", "kept", "counted"), form)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from uniqdb.errors import UsageError
+from uniqdb_cli.completeness import write_completeness
 from uniqdb_cli.output import choose_format, write_counts
 from uniqdb_cli.plot import assert_plotext, write_plot
 from uniqdb_cli.reading import Question, open_snapshot, parse_all, resolve_as_of
@@ -42,6 +43,12 @@ def query(
     plot: Annotated[
         bool, typer.Option("--plot", help="Draw it: a series as lines, others as bars. Needs the package plotext.")
     ] = False,
+    completeness: Annotated[
+        bool,
+        typer.Option(
+            "--completeness", help="Also, on standard error: what is not in the counts, and up to when each source is."
+        ),
+    ] = False,
     form: FormatOption = None,
     store: StoreOption = None,
     config: ConfigOption = None,
@@ -49,8 +56,8 @@ def query(
     """Count different visitors.
 
     Of windows, periods, an interval, or of every bucket of a series. Counts are exact, and all of one answer come from
-    one commit. Without an option: the trailing windows of 7, 30, 90,
-    180 and 365 days.
+    one commit. Without an option: the trailing windows of 7, 30, 90, 180 and 365 days. A count is `provisional` until
+    the store's clock has passed its end, then `final`, and `amended` once a later visit changed it.
 
     \b
       uniqdb query --window 30d --window 24h
@@ -59,6 +66,7 @@ def query(
       uniqdb query --by day --from 2016-07-01 --to 2016-07-31 --format csv
       uniqdb query --from 2016-07-11T08:00 --to 2016-07-11T12:00
       uniqdb query --by day --plot
+      uniqdb query --by day --completeness
     """
     if plot and form not in (None, OutputFormat.TABLE):
         raise UsageError(f"--plot and --format {form} do not go together", hint="leave one of them out")
@@ -72,6 +80,8 @@ def query(
             write_plot(found, is_series=by is not None)
         else:
             write_counts(found, choose_format(settings.format), zone.isoformat)
+        if completeness:
+            write_completeness(snapshot.completeness(), zone.isoformat)
 
 
 def answers(question: Question, snapshot: "Snapshot", zone: "CalendarZone") -> Iterator["CountRecord"]:

@@ -8,6 +8,7 @@ import datetime
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
@@ -53,9 +54,17 @@ class Figures(NamedTuple):
 class Recount:
     """Sets per bucket, fed line by line. Memory: one set entry per visitor and bucket."""
 
-    def __init__(self, calendar: "Calendar", fields: Fields, granularities: Iterable[str] = GRANULARITIES) -> None:
-        self.visits = self.others = 0
-        """Lines that were visits; lines that were not, blank ones left out."""
+    def __init__(
+        self,
+        calendar: "Calendar",
+        fields: Fields,
+        granularities: Iterable[str] = GRANULARITIES,
+        uncounted: "Counter[tuple[int, str]] | None" = None,
+    ) -> None:
+        """``uncounted``: event time and uid of the visits that the store keeps apart, and how many of each."""
+        self.visits = self.others = self.apart = 0
+        """Lines that were visits; lines that were not, blank ones left out; visits that are kept apart."""
+        self._uncounted = Counter(uncounted or {})
         self._calendar, self._fields, self._granularities = calendar, fields, tuple(granularities)
         self._tallies: dict[tuple[str, int], Tally] = {}
         self._of_minute: dict[int, list[Tally]] = {}
@@ -66,6 +75,10 @@ class Recount:
         visit = visit_of(line, self._fields)
         if visit is None:
             self.others += bool(line.strip())
+            return
+        if self._uncounted and self._uncounted[visit] > 0:
+            self._uncounted[visit] -= 1
+            self.apart += 1
             return
         self.visits += 1
         time_s, uid = visit

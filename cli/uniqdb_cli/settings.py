@@ -13,8 +13,12 @@ from typing import Any
 
 from uniqdb.errors import NotFound, UsageError
 from uniqdb.limits import (
+    AHEAD_LIMIT_S,
+    ALLOWED_LATENESS_S,
     COMMIT_VISITS,
     COMMIT_VISITS_MAX,
+    EVENT_LIMIT_S_MAX,
+    LATE_LIMIT_S,
     LINE_BYTES_LIMIT,
     LINE_BYTES_MAX,
     QUARANTINE_MAX_ROWS,
@@ -37,6 +41,9 @@ class Settings:
     uid_field: str = "uid"
     ts_unit: str = "s"
     line_bytes_max: int = LINE_BYTES_MAX
+    ahead_limit_s: int = AHEAD_LIMIT_S
+    late_limit_s: int = LATE_LIMIT_S
+    allowed_lateness_s: int = ALLOWED_LATENESS_S
     commit_visits: int = COMMIT_VISITS
     quarantine_max_rows: int = QUARANTINE_MAX_ROWS
     format: str | None = None
@@ -77,6 +84,9 @@ def redacted(key: str, value: object) -> object:
 
 _NUMBERS = {
     "line_bytes_max": (1, LINE_BYTES_LIMIT, "bytes"),
+    "ahead_limit_s": (0, EVENT_LIMIT_S_MAX, "seconds"),
+    "late_limit_s": (0, EVENT_LIMIT_S_MAX, "seconds"),
+    "allowed_lateness_s": (0, EVENT_LIMIT_S_MAX, "seconds"),
     "commit_visits": (1, COMMIT_VISITS_MAX, "visits"),
     "quarantine_max_rows": (0, 10**12, "rows"),
 }

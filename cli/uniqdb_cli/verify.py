@@ -1,6 +1,7 @@
 """``uniqdb verify``: are the counts what a recount of the files gives?"""
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,8 +88,8 @@ def verify(
 
     The recount shares nothing with the engine but the store's time zone: plain Python sets, one visit at a time,
     tens of thousands a second, with all visitors of all buckets in memory. Give every file that the store was fed with.
-    It counts every well-formed visit from 2000 to 9998. So a visit that the store holds back or has refused for its
-    time shows as a difference, and so does a file that was ingested twice.
+    It counts every well-formed visit from 2000 to 9998 but those that the store keeps apart for their time, in
+    quarantine or held. A file that was ingested twice shows as differences, and so do visits that were discarded.
     Each difference is printed (nothing else in json, jsonl, csv). Exits with 0 if there is none, with 1 otherwise.
     Formats: table, json, jsonl, csv.
 
@@ -110,13 +111,14 @@ def verify(
     )
     kinds = [kind.value for kind in By if not by or kind in by]
     with open_snapshot(settings.store) as (snapshot, zone):
-        recount = _recount(files, settings, zone, kinds)
+        recount = _recount(files, settings, zone, kinds, uncounted(snapshot))
         found = Differences(recount, snapshot, zone)
         chosen = choose_format(settings.format, FORMATS)
         _write_all(found.of(kinds), chosen)
     names = shown(files[0]) if len(files) == 1 else f"{len(files)} files"
     visits = f"{recount.visits:,} {'visit' if recount.visits == 1 else 'visits'}"
-    records = f"{visits} and {recount.others:,} other records in {names}"
+    apart = f", {recount.apart:,} that the store keeps apart" if recount.apart else ""
+    records = f"{visits}{apart} and {recount.others:,} other records in {names}"
     if found.count:
         hint = (
             ""
@@ -148,12 +150,29 @@ def _files(names: list[str]) -> list[str]:
     return names
 
 
-def _recount(files: list[str], settings: Settings, zone: "CalendarZone", kinds: list[str]) -> "Recount":
+def uncounted(snapshot: "Snapshot") -> "Counter[tuple[int, str]]":
+    """Event time and uid of every visit that the store keeps apart: held, or in quarantine for its time."""
+    from uniqdb.intake import read_held
+    from uniqdb.quarantine import read_quarantine
+    from uniqdb.visit import Reason
+
+    view = snapshot.answers.view
+    apart = {Reason.IMPLAUSIBLE, Reason.AHEAD, Reason.TOO_LATE}
+    found = Counter((one.event_time_s, one.uid) for _, one in read_held(view, b""))
+    for _, row in read_quarantine(view):
+        if row.reason in apart and row.event_time_s is not None and row.uid is not None:
+            found[row.event_time_s, row.uid] += 1
+    return found
+
+
+def _recount(
+    files: list[str], settings: Settings, zone: "CalendarZone", kinds: list[str], apart: "Counter[tuple[int, str]]"
+) -> "Recount":
     from uniqdb.visit import FieldSettings
     from uniqdb_cli.recount import Calendar, Recount
 
     fields = FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max)
-    recount = Recount(Calendar(zone.name, zone.tzif_bytes), fields, kinds)
+    recount = Recount(Calendar(zone.name, zone.tzif_bytes), fields, kinds, apart)
     with progress_line("recounting") as on_progress:
         for name in files:
             for number, line in enumerate(lines_of(name, settings.line_bytes_max), start=1):

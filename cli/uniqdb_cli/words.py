@@ -75,6 +75,6 @@ AsOfOption = Annotated[
     typer.Option(
         "--as-of",
         metavar="DATE",
-        help="The last day of trailing windows: a date, a time, or `today` [default: the day of the newest visit].",
+        help="The last day of trailing windows: a date, a time, or `today` [default: the day of the store's clock].",
     ),
 ]

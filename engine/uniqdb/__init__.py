@@ -11,7 +11,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from uniqdb.answers import UidSet
-    from uniqdb.engine import Engine, create, open
+    from uniqdb.creation import create
+    from uniqdb.engine import Engine, open
     from uniqdb.errors import (
         CannotWrite,
         CommitFailed,
@@ -68,7 +69,7 @@ _HOMES = {
     "Snapshot": "reading",
     "UidSet": "answers",
     "Verdict": "visit",
-    "create": "engine",
+    "create": "creation",
     "open": "engine",
 }
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 from pyroaring import BitMap
 
+from uniqdb.batch import ends_of
 from uniqdb.bucket_members import inline_members, load_members
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.errors import NotFound, UsageError
@@ -39,7 +40,6 @@ from uniqdb.window import cover, parse_period
 T = TypeVar("T")
 _CHUNK_ITEMS = 4_096
 _PERIODS_MAX = 4_096
-_FAR_APART_S = 86_400 * 800
 
 
 class MembersCache:
@@ -110,8 +110,10 @@ class Answers:
         return self._state
 
     def as_of_default_s(self) -> int:
-        """The store's newest accepted visit. Raises NotFound if there is none."""
+        """The store's clock or, where no source has one, its newest visit. Raises NotFound if there is none."""
         newest = self.state.event_time_s_max
+        if newest is not None and self.state.clock_s is not None:
+            return self.state.clock_s
         if newest is None:
             raise NotFound("the store has no visits yet", hint="ingest some, or give an interval or an as_of date")
         return newest
@@ -213,7 +215,9 @@ class Answers:
         """The count of an interval. If one bucket is all of it, its row is the answer: nothing is united."""
         found = self.cover(start_s, end_s)
         visits = sum(row.visits for _, row in found)
-        status = min((row.status for _, row in found), default=Status.PROVISIONAL)
+        status = Status.PROVISIONAL
+        if self.is_closed(end_s):
+            status = max((row.status for _, row in found), default=Status.FINAL)
         if len(found) == 1:
             count = found[0][1].unique_count
         else:
@@ -221,9 +225,18 @@ class Answers:
         row = BucketRow(count, visits, 0, 0, status)
         return self._record(granularity, start_s, end_s, row)
 
+    def is_closed(self, end_s: int) -> bool:
+        """Whether the store's clock has passed an interval that ends there."""
+        through_s = self.state.closed_through_s
+        return through_s is not None and end_s <= through_s
+
+    def _empty_row(self, end_s: int) -> BucketRow:
+        """What stands for the row of a bucket without visits."""
+        return BucketRow(0, 0, 0, 0, Status.FINAL if self.is_closed(end_s) else Status.PROVISIONAL)
+
     def bucket_record(self, bucket: Bucket) -> CountRecord:
         """The record of one bucket; zero if it never had a visit."""
-        row = self.row(bucket) or BucketRow(0, 0, 0, 0)
+        row = self.row(bucket) or self._empty_row(bucket.end_s)
         return self._record(bucket.granularity.word, bucket.start_s, bucket.end_s, row)
 
     def series(self, granularity: Granularity, start_s: int, end_s: int, *, fill: bool) -> Iterator[CountRecord]:
@@ -234,20 +247,10 @@ class Answers:
             edges = self.zone.edges(granularity, start_s, end_s).tolist()
             ends = pairwise(edges[bisect_left(edges, start_s) :])
         else:
-            ends = self._ends(granularity, list(rows))
-        empty = BucketRow(0, 0, 0, 0)
+            starts_s = np.fromiter(rows, np.int64, len(rows))
+            ends = zip(rows, ends_of(self.zone, granularity, starts_s).tolist(), strict=True)
         for at, end in ends:
-            yield self._record(granularity.word, at, end, rows.get(at, empty))
-
-    def _ends(self, granularity: Granularity, starts_s: list[int]) -> Iterator[tuple[int, int]]:
-        """(start, end) of the buckets; the calendar between rows that lie far apart is not worked out."""
-        first = 0
-        for last in range(1, len(starts_s) + 1):
-            if last == len(starts_s) or starts_s[last] - starts_s[last - 1] > _FAR_APART_S:
-                edges = self.zone.edges(granularity, starts_s[first], starts_s[last - 1] + 1).tolist()
-                ends = dict(pairwise(edges))
-                yield from ((at, ends[at]) for at in starts_s[first:last])
-                first = last
+            yield self._record(granularity.word, at, end, rows.get(at) or self._empty_row(end))
 
     def _record(self, granularity: str, start_s: int, end_s: int, row: BucketRow) -> CountRecord:
         first = self.state.event_time_s_min

@@ -17,6 +17,7 @@ from uniqdb.granularity import Granularity
 I64Array = npt.NDArray[np.int64]
 U64Array = npt.NDArray[np.uint64]
 U32Array = npt.NDArray[np.uint32]
+_FAR_APART_S = 86_400 * 800
 
 
 def bitmap_of(ordinals: U32Array) -> BitMap:
@@ -64,6 +65,24 @@ def levels(zone: CalendarZone, times_s: I64Array, ordinals: I64Array) -> list[Le
         month,
         _coarser(zone, month, Granularity.YEAR),
     ]
+
+
+def ends_of(zone: CalendarZone, granularity: Granularity, starts_s: I64Array) -> I64Array:
+    """The ends of buckets with these starts, which ascend. The calendar between starts that lie far apart is left out.
+
+    Cost: a search per bucket, and `CalendarZone.edges` between the first and the last.
+    """
+    if granularity is Granularity.MINUTE:
+        return starts_s + 60
+    ends_s = np.empty_like(starts_s)
+    first = 0
+    for last in [*(np.flatnonzero(np.diff(starts_s) > _FAR_APART_S) + 1).tolist(), len(starts_s)]:
+        part_s = starts_s[first:last]
+        if len(part_s):
+            edges_s = zone.edges(granularity, int(part_s[0]), int(part_s[-1]) + 1)
+            ends_s[first:last] = edges_s[np.searchsorted(edges_s, part_s) + 1]
+        first = last
+    return ends_s
 
 
 def _minutes(times_s: I64Array, ordinals: I64Array) -> Level:

@@ -13,6 +13,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from uniqdb.batch import I64Array, Level, bitmap_of
+from uniqdb.commit_plan import CommitPlan
 from uniqdb.format import (
     MEMBERS_ARRAY,
     MEMBERS_ROARING,
@@ -23,6 +24,7 @@ from uniqdb.format import (
     FragmentId,
     FragmentView,
     MembersState,
+    Status,
     bucket_key,
     corrupt,
     fragment_key,
@@ -32,7 +34,7 @@ from uniqdb.fragments import UnitEdit, to_merge
 from uniqdb.granularity import Granularity
 from uniqdb.limits import MEMBERS_CACHE_BUCKETS, MEMBERS_CACHE_BYTES
 from uniqdb.small_buckets import put_small_buckets
-from uniqdb.store import CommitPlan, ReadView
+from uniqdb.store import ReadView
 
 _ALWAYS_ARRAY_ENTRIES = 4
 """No Roaring set of so few members is smaller than four bytes each."""
@@ -141,8 +143,11 @@ class BucketMembers:
         self._cache.clear()
         self._cache_bytes = 0
 
-    def apply(self, plan: CommitPlan, level: Level, finer_rows: I64Array) -> tuple[list[Staged], I64Array]:
-        """Add the level to the change set. ``finer_rows``: new rows of the finer granularity under each bucket.
+    def apply(
+        self, plan: CommitPlan, level: Level, finer_rows: I64Array, statuses: list[int]
+    ) -> tuple[list[Staged], I64Array]:
+        """Add the level to the change set. ``finer_rows``: new rows of the finer granularity under each bucket;
+        ``statuses``: the least that each bucket has after the commit.
 
         Returns what to `remember` after the commit, and the starts of the buckets that got their first row.
         Cost: for each touched bucket one row; if it has many members and new ones, a small fragment and a directory
@@ -151,11 +156,12 @@ class BucketMembers:
         keys = [bucket_key(level.granularity, start_s) for start_s in level.starts_s.tolist()]
         visits, finer = level.visits.tolist(), finer_rows.tolist()
         cached = [self._cache.get(key) for key in keys] if self._cache else [None] * len(keys)
-        rows, new = put_small_buckets(plan, level, keys, (visits, finer), [one is None for one in cached])
+        uncached = [one is None for one in cached]
+        rows, new = put_small_buckets(plan, level, keys, (visits, finer, statuses), uncached)
         staged: list[Staged] = []
         for position, row in rows:
             key, bucket = keys[position], cached[position]
-            gained = BucketRow(0, visits[position], 1, finer[position])
+            gained = BucketRow(0, visits[position], 1, finer[position], Status(statuses[position]))
             if bucket is None and row.members is MembersState.INLINE:
                 one = self._first(plan, level, position, _grown(row, gained))
             else:
@@ -179,6 +185,13 @@ class BucketMembers:
         while self._cache and (self._cache_bytes > self._cache_bytes_max or len(self._cache) > MEMBERS_CACHE_BUCKETS):
             _, dropped = self._cache.popitem(last=False)
             self._cache_bytes -= dropped.size_bytes
+
+    def take_rows(self, rows: dict[bytes, BucketRow]) -> None:
+        """Take over rows that a successful commit wrote without a visit."""
+        for key, row in rows.items():
+            bucket = self._cache.get(key)
+            if bucket is not None:
+                bucket.row = row
 
     def _first(self, plan: CommitPlan, level: Level, position: int, row: BucketRow) -> Staged:
         """The first fragment of a bucket that has, or would have, too many members for its row."""
@@ -228,6 +241,7 @@ def _grown(row: BucketRow, gained: BucketRow) -> BucketRow:
         visits=row.visits + gained.visits,
         revision=row.revision + gained.revision,
         finer_rows=row.finer_rows + gained.finer_rows,
+        status=max(row.status, gained.status),
     )
 
 

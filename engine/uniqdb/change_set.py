@@ -33,6 +33,10 @@ class ChangeSet:
         else:
             changes[key] = None
 
+    def writes(self, database: Database, key: bytes) -> bool:
+        """Whether the row is written or deleted."""
+        return key in self._changes.get(database, ())
+
     def __bool__(self) -> bool:
         return any(self._changes.values())
 

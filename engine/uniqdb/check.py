@@ -11,6 +11,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from uniqdb.answers import StoreFacts
+from uniqdb.batch import ends_of
 from uniqdb.bucket_members import inline_members, load_fragment, load_members
 from uniqdb.errors import StoreCorrupt
 from uniqdb.format import (
@@ -20,6 +21,7 @@ from uniqdb.format import (
     Database,
     Directory,
     MembersState,
+    Status,
     bucket_key,
     fragment_key,
     parse_bucket_key,
@@ -27,8 +29,10 @@ from uniqdb.format import (
     place,
 )
 from uniqdb.granularity import Granularity
+from uniqdb.intake import read_held, read_judge_state
 from uniqdb.limits import UNIT_FRAGMENTS_MAX
-from uniqdb.meta import read_sources, read_state
+from uniqdb.meta import SOURCE_KEY_BYTES, read_sources, read_state
+from uniqdb.plausibility import JudgeState
 from uniqdb.quarantine import counted_only, read_quarantine
 from uniqdb.store import ReadView
 from uniqdb.uid_dictionary import HASH_MAX, columns_of, directory_of
@@ -51,7 +55,7 @@ def check_view(view: ReadView, facts: StoreFacts, on_progress: Callable[[str, in
     Cost: reads every row once and every set about twice.
     """
     walk = _Walk(view, facts, on_progress or _ignore)
-    for part in (walk.dictionary, walk.buckets, walk.unions, walk.totals, walk.others):
+    for part in (walk.dictionary, walk.buckets, walk.unions, walk.statuses, walk.totals, walk.sources, walk.others):
         try:
             part()
         except StoreCorrupt as error:
@@ -226,10 +230,36 @@ class _Walk:
         visits = sum(row.visits for row in years.values())
         self.expect(visits == state.visits, f"{state.visits} visits accepted, {visits} in the years")
 
-    def others(self) -> None:
-        """Sources and quarantine decode."""
-        for _ in read_sources(self.view):
+    def statuses(self) -> None:
+        """Exactly the buckets that end within what is closed are final or amended."""
+        through_s = read_state(self.view).closed_through_s
+        for granularity, rows in self._rows.items():
+            starts_s = np.array(sorted(rows), np.int64)
+            ends_s = ends_of(self.facts.zone, granularity, starts_s).tolist()
+            for start_s, end_s in zip(starts_s.tolist(), ends_s, strict=True):
+                is_closed = through_s is not None and end_s <= through_s
+                row = rows[start_s]
+                where = place(Database.BUCKETS, bucket_key(granularity, start_s))
+                self.expect((row.status is not Status.PROVISIONAL) == is_closed, f"{where}: it is {row.status.word}")
+
+    def sources(self) -> None:
+        """Every source with its clock and held visits, and none of these without a source."""
+        keys: set[bytes] = set()
+        for key, row in read_sources(self.view):
             self.count("sources")
+            keys.add(key)
+            where = place(Database.SOURCES, key)
+            state = read_judge_state(self.view, key) or JudgeState()
+            held = {ticket: one.event_time_s for ticket, one in read_held(self.view, key)}
+            self.expect(held == dict(state.held), f"{where}: the held visits are not those of its clock")
+            self.expect(len(held) == row.held, f"{where}: {row.held} held visits expected, {len(held)} are there")
+            self.expect(state.clock_s == row.clock_s, f"{where}: two clocks, {row.clock_s} and {state.clock_s}")
+        for database in (Database.CLOCKS, Database.HELD):
+            for key, _ in self.view.raw_rows(database):
+                self.expect(key[:SOURCE_KEY_BYTES] in keys, f"{place(database, key)}: there is no such source")
+
+    def others(self) -> None:
+        """Quarantine decodes and is as large as it should be."""
         rows = sum(1 for _ in read_quarantine(self.view))
         if rows:
             self.count("quarantined", rows)

@@ -1,10 +1,11 @@
 """The public handle: open a store, add visits, ask for counts."""
 
 import os
-import secrets
 import time
-import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -13,49 +14,26 @@ import numpy as np
 
 from uniqdb.answers import MembersCache, StoreFacts
 from uniqdb.calendar_zone import CalendarZone
-from uniqdb.change_set import ChangeSet
+from uniqdb.call_sources import CallSources
 from uniqdb.check import CheckReport, check_view
+from uniqdb.creation import write_new_store
 from uniqdb.errors import HandleClosed, UsageError
-from uniqdb.format import Database
 from uniqdb.granularity import Granularity
 from uniqdb.handle_lock import HandleLock
 from uniqdb.info import StoreInfo, collect_info
+from uniqdb.limits import IMPLAUSIBLE_AHEAD_S
 from uniqdb.manifest import is_store
-from uniqdb.meta import STATE_KEY, STORE_KEY, StateRow, StoreRow, read_store_row, write_row
+from uniqdb.meta import read_state, read_store_row
 from uniqdb.options import OpenOptions
-from uniqdb.quarantine import Quarantined
+from uniqdb.quarantine import Quarantined, refused_call
 from uniqdb.reading import Moment, Reader, Snapshot, resolve_window
 from uniqdb.record import CountRecord
 from uniqdb.store import Store
-from uniqdb.uid_dictionary import UidDictionary, first_rows
-from uniqdb.visit import Reason, Verdict, check_many, check_one, decodable, uid_text
-from uniqdb.writer import Commit, Writer
+from uniqdb.uid_dictionary import UidDictionary
+from uniqdb.visit import Reason, Verdict, check_many, check_one, uid_text
+from uniqdb.writer import Commit, Writer, nothing
 
 T = TypeVar("T")
-CALL_ORIGIN = "call"
-"""Origin, in quarantine, of visits that were handed over by a call."""
-
-
-def create(path: str | os.PathLike[str], *, timezone: str = "UTC") -> None:
-    """Create an empty store. Its time zone never changes. Raises UsageError if one is there, CannotWrite."""
-    where = Path(path).absolute()
-    if is_store(where):
-        raise UsageError(f"there is a store at {where} already", hint="open it, or name another path")
-    _write_new_store(where, timezone)
-
-
-def _write_new_store(where: Path, timezone: str) -> None:
-    write_empty_store(where, CalendarZone.from_name(timezone), str(uuid.uuid4()), secrets.randbits(64))
-
-
-def write_empty_store(where: Path, zone: CalendarZone, store_uuid: str, hash_seed: int) -> None:
-    """The store of `create`, with its two random numbers given: the same visits then make the same bytes."""
-    row = StoreRow(store_uuid=store_uuid, zone_name=zone.name, zone_tzif=zone.tzif_bytes, hash_seed=hash_seed)
-    changes = ChangeSet()
-    write_row(changes, Database.META, STORE_KEY, row)
-    write_row(changes, Database.META, STATE_KEY, StateRow())
-    first_rows(changes)
-    Store.create(where, row.store_uuid, changes)
 
 
 def open(
@@ -80,7 +58,7 @@ def open(
     where = Path(path).absolute()
     if not read_only and not is_store(where):
         # If another process creates it in this very moment, theirs is as good.
-        _write_new_store(where, timezone or "UTC")
+        write_new_store(where, timezone or "UTC")
     engine = Engine(Store(where, read_only=read_only, map_bytes=(options or OpenOptions()).map_bytes), options)
     if timezone is not None and timezone != engine.timezone:
         engine.close()
@@ -102,6 +80,7 @@ class Engine:
         """Use `uniqdb.open`."""
         options = options or OpenOptions()
         self._store, self._rule = store, options.commit
+        self._allowed_lateness_s = options.allowed_lateness_s
         self._lock = HandleLock(store)
         try:
             row = read_store_row(store.view(), store.manifest.store_uuid)
@@ -114,50 +93,64 @@ class Engine:
         cache = MembersCache(options.caches.members_bytes)
         self._facts = StoreFacts(self._zone, row.epoch, self._lock, dictionary, cache)
         self._writer = None if store.read_only else Writer(store, self._zone, dictionary, options)
+        self._calls = CallSources(options.allowed_lateness_s)
+        self._wall_clock = options.wall_clock
+        self._reference_s = read_state(store.view()).reference_s or 0
         self._reader: Reader | None = None
         self._clear_pending()
 
     # ------------------------------------------------------------ adding
-    def add_new_data(self, ts: object, uid: object) -> Verdict:
+    def add_new_data(self, ts: object, uid: object, *, source: str | None = None) -> Verdict:
         """Add one visit: event time in Unix seconds, uid as text (or an integer: its decimal text).
 
-        Returns the verdict. A refused visit never raises: it goes to quarantine. Cost: about a microsecond; every
-        commit interval the batch is written. Raises HandleClosed, CommitFailed (nothing is lost: commit again).
+        Returns the verdict. A refused visit never raises: it goes to quarantine. Without ``source`` it counts at once
+        unless it is implausible; with one it is judged by the visits that came before it under this name, as those of a
+        file are (see docs/event-time.md), and moves the clock that closes buckets. Cost: about a microsecond (with
+        ``source`` 50); every commit interval the batch is written. Raises HandleClosed, CommitFailed (nothing is lost:
+        commit again).
         """
         with self._lock:
             self._writing()
             outcome = check_one(ts, uid, "s")
-            if isinstance(outcome, Reason):
-                self._refuse(ts, uid, outcome)
-                verdict = Verdict.IMPLAUSIBLE if outcome is Reason.IMPLAUSIBLE else Verdict.INVALID
-            else:
-                self._times_s.append(outcome[0])
-                self._uids.append(outcome[1])
-                verdict = Verdict.ACCEPTED
+            if isinstance(outcome, Reason) or source is not None or outcome[0] > self._now_s() + IMPLAUSIBLE_AHEAD_S:
+                return next(iter(self.add_many([ts], [uid], source=source)))
+            self._times_s.append(outcome[0])
+            self._uids.append(outcome[1])
             self._commit_if_due()
-            return verdict
+            return Verdict.ACCEPTED
 
-    def add_many(self, event_times: Iterable[object], uids: Iterable[object]) -> dict[Verdict, int]:
+    def add_many(
+        self, event_times: Iterable[object], uids: Iterable[object], *, source: str | None = None
+    ) -> dict[Verdict, int]:
         """Add many visits, from lists or numpy arrays of equal length; returns the number per verdict.
 
-        The fast way: about a microsecond per visit, commits included. Raises UsageError if the lengths differ.
+        The fast way: about a microsecond per visit, commits included. ``source`` as in `add_new_data`.
+        Raises UsageError if the lengths differ.
         """
         with self._lock:
             self._writing()
-            counts: dict[Verdict, int] = {}
+            counts: Counter[Verdict] = Counter()
+            refused: list[Quarantined] = []
 
             def refuse(ts: object, uid: object, reason: Reason) -> None:
-                self._refuse(ts, uid, reason)
-                verdict = Verdict.IMPLAUSIBLE if reason is Reason.IMPLAUSIBLE else Verdict.INVALID
-                counts[verdict] = counts.get(verdict, 0) + 1
+                refused.append(refused_call(ts, uid, reason, source))
+                counts[Verdict.IMPLAUSIBLE if reason is Reason.IMPLAUSIBLE else Verdict.INVALID] += 1
 
             visits = check_many(event_times, uids, refuse)
-            if len(visits):
-                counts[Verdict.ACCEPTED] = len(visits)
-            self._times_s += visits.event_times_s.tolist()
-            self._uids += visits.uids
+            times_s, reference_s = visits.event_times_s, self._now_s()
+            if source is not None:
+                self._calls.refuse(self._store.view, source, refused)
+                counts += self._calls.take(self._store.view, source, (times_s, visits.uids), reference_s)
+            else:
+                early = times_s <= reference_s + IMPLAUSIBLE_AHEAD_S
+                for at in np.flatnonzero(~early).tolist():
+                    refuse(int(times_s[at]), visits.uids[at], Reason.IMPLAUSIBLE)
+                self._times_s += times_s[early].tolist()
+                self._uids += visits.uids if early.all() else list(compress(visits.uids, early.tolist()))
+                self._refused += refused
+                counts[Verdict.ACCEPTED] += int(early.sum())
             self._commit_if_due()
-            return counts
+            return dict(+counts)
 
     def commit(self) -> None:
         """Make everything added so far durable, in one transaction. Does nothing if nothing waits."""
@@ -169,13 +162,35 @@ class Engine:
         """Write a source's batch with its position in one transaction, together with what calls have added."""
         with self._lock:
             writer = self._writing()
-            if self._uids or self._refused:
-                waiting = self._pending_commit()
-                commit.event_times_s = np.concatenate([waiting.event_times_s, commit.event_times_s])
-                commit.uids = waiting.uids + commit.uids
-                commit.refused = waiting.refused + commit.refused
-            writer.commit(commit)
+            writer.commit(commit.after(self._pending_commit()) if self._uids or self._refused else commit)
             self._clear_pending()
+
+    def wait_for(self, key: bytes) -> None:
+        """A source is going to be read: close nothing until it has a clock, or `leave` is called for it."""
+        with self._lock:
+            self._writing().open_sources().wait_for(key)
+
+    def leave(self, key: bytes, *, is_stored: bool) -> None:
+        """A source is not read any longer; it stays open if it has a row that says so."""
+        with self._lock:
+            if self._writer is not None and not self._store.closed:
+                self._writer.open_sources().leave(key, is_stored=is_stored)
+
+    @property
+    def allowed_lateness_s(self) -> int:
+        """How long after its end a bucket is closed, by the store's clock."""
+        return self._allowed_lateness_s
+
+    def close_due(self) -> None:
+        """Commit if the store's clock has passed the end of a bucket since the last commit: a source was left."""
+        with self._lock:
+            if self._writing().is_behind():
+                self.write(nothing())
+
+    def close_buckets(self) -> None:
+        """Close every bucket that has visits, although time has not passed its end. Later visits amend it."""
+        with self._lock:
+            self.write(replace(nothing(), is_closing=True))
 
     # ------------------------------------------------------------ asking
     def check_if_uid_exists(self, uid: str | int, window: str | None = None, *, as_of: Moment | None = None) -> bool:
@@ -185,6 +200,8 @@ class Engine:
         per bucket of the cover. Raises UsageError, NotFound, WindowNotKept.
         """
         with self._lock:
+            if self._calls.waiting:
+                self._commit_pending()
             if not self._uids:
                 return self._reading().check_if_uid_exists(uid, window, as_of=as_of)
             text = uid_text(uid)
@@ -256,6 +273,11 @@ class Engine:
             return check_view(snapshot.answers.view, self._facts, on_progress)
 
     @property
+    def zone(self) -> CalendarZone:
+        """The store's calendar."""
+        return self._zone
+
+    @property
     def timezone(self) -> str:
         """The store's IANA time zone."""
         return self._zone.name
@@ -270,6 +292,8 @@ class Engine:
         """Commit what waits and close. Calling it again does nothing. If the commit fails, the handle stays open."""
         with self._lock:
             if self._writer is not None and not self._store.closed:
+                self._commit_pending()
+                self._calls.end()
                 self._commit_pending()
             self._store.close()
 
@@ -288,10 +312,10 @@ class Engine:
         self._store.assert_usable()
         return self._writer
 
-    def _refuse(self, ts: object, uid: object, reason: Reason) -> None:
-        record = f"{ts!r}\t{uid!r}".encode("utf-8", "backslashreplace")
-        time_s, text = decodable(ts, uid, "s")
-        self._refused.append(Quarantined(str(reason), CALL_ORIGIN, record, event_time_s=time_s, uid=text))
+    def _now_s(self) -> int:
+        """The moment by which a call is judged: it does not go back when the wall clock does."""
+        self._reference_s = max(self._reference_s, int(self._wall_clock()))
+        return self._reference_s
 
     def _clear_pending(self) -> None:
         self._times_s: list[int] = []
@@ -303,10 +327,14 @@ class Engine:
         self._reader = None
 
     def _pending_commit(self) -> Commit:
-        return Commit(np.array(self._times_s, np.int64), self._uids, self._refused)
+        return Commit(np.array(self._times_s, np.int64), self._uids, self._refused, reference_s=self._reference_s)
 
     def _commit_pending(self) -> None:
         """Commit everything that waits, at most a rule's number of visits at a time."""
+        if self._writer is not None and self._calls.waiting:
+            self._store.assert_usable()
+            self._calls.commit(self._writer.commit)
+            self._reader = None
         size = self._rule.visits
         while self._writer is not None and (self._uids or self._refused):
             self._store.assert_usable()
@@ -314,8 +342,8 @@ class Engine:
                 self._writer.commit(self._pending_commit())
                 self._clear_pending()
                 return
-            part = Commit(np.array(self._times_s[:size], np.int64), self._uids[:size], self._refused)
-            self._writer.commit(part)
+            times_s, uids = np.array(self._times_s[:size], np.int64), self._uids[:size]
+            self._writer.commit(Commit(times_s, uids, self._refused, reference_s=self._reference_s))
             rest = self._times_s[size:], self._uids[size:]
             self._clear_pending()
             self._times_s, self._uids = rest
@@ -331,7 +359,7 @@ class Engine:
         return _closing(snapshot, items)
 
     def _commit_if_due(self) -> None:
-        waiting = len(self._uids) + len(self._refused)
+        waiting = len(self._uids) + len(self._refused) + self._calls.waiting
         if waiting >= self._rule.visits or (
             waiting and time.monotonic() - self._committed_at_s >= self._rule.interval_s
         ):

@@ -40,6 +40,8 @@ class Database(IntEnum):
     BUCKETS = 4
     SOURCES = 5
     QUARANTINE = 6
+    CLOCKS = 7
+    HELD = 8
     MINUTE = 11
     HOUR = 12
     DAY = 13

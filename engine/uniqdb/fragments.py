@@ -7,9 +7,9 @@ unit has at most a few dozen, each entry is rewritten O(log n) times, and nothin
 
 from collections.abc import Sequence
 
+from uniqdb.commit_plan import CommitPlan
 from uniqdb.format import Database, Directory, FragmentEntry, FragmentId, fragment_key
 from uniqdb.limits import FRAGMENT_FAN_IN
-from uniqdb.store import CommitPlan
 
 _CLASS_BITS = (FRAGMENT_FAN_IN - 1).bit_length()
 

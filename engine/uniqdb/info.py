@@ -3,6 +3,7 @@
 import msgspec
 
 from uniqdb.answers import StoreFacts
+from uniqdb.completeness import Completeness, read_completeness
 from uniqdb.format import FORMAT_VERSION, Database
 from uniqdb.granularity import Granularity
 from uniqdb.meta import SourceRow, read_sources, read_state
@@ -32,6 +33,7 @@ class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
     quarantine_beyond: int
     """How many of them are only counted, because quarantine was full."""
     sources: list[SourceRow]
+    completeness: Completeness
 
 
 def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
@@ -61,4 +63,5 @@ def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
         quarantined=state.quarantined,
         quarantine_beyond=counted_only(view),
         sources=[row for _, row in read_sources(view)],
+        completeness=read_completeness(view),
     )

@@ -28,6 +28,8 @@ LATE_LIMIT_S = 86_400
 """A visit at most so far behind its source's clock counts at once (unless the user says otherwise)."""
 ALLOWED_LATENESS_S = 5
 """A bucket is final once the clock has passed its end by so much: 99.9 % of the field's visits arrive within it."""
+EVENT_LIMIT_S_MAX = 2**40
+"""No limit of event time is larger: sums of it and of times fit into 64 bits."""
 IMPLAUSIBLE_AHEAD_S = 86_400
 """A visit more than so far after its reference (arrival, or the wall clock) is implausible."""
 RECENT_VISITS = 1_000

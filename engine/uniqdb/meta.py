@@ -8,11 +8,13 @@ import msgspec
 from uniqdb.change_set import ChangeSet
 from uniqdb.errors import StoreCorrupt
 from uniqdb.format import FORMAT_VERSION, Database, corrupt
-from uniqdb.limits import LINE_BYTES_MAX
+from uniqdb.limits import AHEAD_LIMIT_S, LATE_LIMIT_S, LINE_BYTES_MAX
 from uniqdb.store import ReadView
 
 STORE_KEY = b"store"
 STATE_KEY = b"state"
+SOURCE_KEY_BYTES = 16
+"""Keys of sources have this length, so that they can begin longer keys."""
 
 
 class StoreRow(msgspec.Struct, frozen=True):
@@ -37,6 +39,22 @@ class StateRow(msgspec.Struct, frozen=True):
     event_time_s_max: int | None = None
     quarantined: dict[str, int] = {}
     quarantine_next_id: int = 0
+    clock_s: int | None = None
+    """The store's clock: the least of the open sources that have one; with none open, the largest of the ended ones."""
+    ended_clock_s: int | None = None
+    """The largest clock that a source had when it ended."""
+    closed_through_s: int | None = None
+    """Every bucket that ends at or before this is closed."""
+    reference_s: int | None = None
+    """The latest moment by which a source was judged: the wall clock, which may go back, never goes behind it."""
+    late_visits: dict[str, int] = {}
+    """By granularity: visits that amended a closed bucket."""
+    discarded: dict[str, int] = {}
+    """By reason: refused records that the user threw away."""
+    expired: int = 0
+    """Visits for which no granularity has members left."""
+    skipped: dict[str, int] = {}
+    """By granularity: visits that came after their bucket's members were dropped."""
     quarantine_rows: int | None = None
     """Rows that are kept now; None in a store from before rows could go: then all of them."""
 
@@ -49,8 +67,10 @@ class StateRow(msgspec.Struct, frozen=True):
 class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
     """One row of ``sources``: how far a file was read. Positions are bytes of the decompressed stream.
 
-    ``kind`` is ``file``, or ``named`` if the user named the source. ``reading`` counts how often the same input was
-    read anew. ``damaged_at_bytes`` is the position at which the input could not be decoded further, or -1.
+    ``kind`` is ``file``, ``named`` if the user named the source, or ``call`` for one that a program names. ``reading``
+    counts how often the same input was read anew. ``damaged_at_bytes`` is the position at which the input could not be
+    decoded further, or -1. Of its records, ``visits`` are accepted, ``refused`` in quarantine, ``held`` neither yet.
+    ``ended``: it is over although its end was not read (``clock reset --end``, or it was begun anew).
     """
 
     kind: str = "file"
@@ -71,6 +91,16 @@ class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
     line_bytes_max: int = LINE_BYTES_MAX
     reading: int = 0
     damaged_at_bytes: int = -1
+    ahead_limit_s: int = AHEAD_LIMIT_S
+    late_limit_s: int = LATE_LIMIT_S
+    clock_s: int | None = None
+    held: int = 0
+    ended: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the store's clock waits for it."""
+        return not self.finished and not self.ended
 
 
 _Row = TypeVar("_Row", StoreRow, StateRow, SourceRow)
@@ -107,6 +137,11 @@ def read_sources(view: ReadView) -> Iterator[tuple[bytes, SourceRow]]:
     """(key, row) of every source."""
     for key, payload in view.rows(Database.SOURCES, b"", b"\xff" * 64):
         yield key, decode_row(Database.SOURCES, key, payload, SourceRow)
+
+
+def read_source(view: ReadView, key: bytes) -> SourceRow | None:
+    """The row of one source, or None."""
+    return read_row(view, Database.SOURCES, key, SourceRow)
 
 
 def read_store_row(view: ReadView, store_uuid: str) -> StoreRow:

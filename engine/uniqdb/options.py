@@ -1,8 +1,11 @@
 """Settings as small immutable values, those that change results apart from those that change speed."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from uniqdb.limits import (
+    ALLOWED_LATENESS_S,
     COMMIT_INTERVAL_S,
     COMMIT_VISITS,
     MAP_BYTES_INITIAL,
@@ -46,12 +49,16 @@ class DictionarySizes:
 
 @dataclass(frozen=True, slots=True)
 class OpenOptions:
-    """How a handle behaves. None of it is stored and none of it changes an answer."""
+    """How a handle behaves. None of it is stored and none of it changes a count."""
 
     commit: CommitRule = CommitRule()
     caches: CacheSizes = CacheSizes()
     dictionary: DictionarySizes = DictionarySizes()
     quarantine_max_rows: int = QUARANTINE_MAX_ROWS
     """Refused records that the store keeps; beyond, they are counted by source and reason."""
+    allowed_lateness_s: int = ALLOWED_LATENESS_S
+    """A bucket is closed once the store's clock has passed its end by so much. Changes when counts become final."""
+    wall_clock: Callable[[], float] = time.time
+    """Unix seconds: a visit of a call more than a day after this moment is implausible."""
     map_bytes: int = MAP_BYTES_INITIAL
     """Address space for LMDB's map at the start; it grows by itself."""

@@ -149,6 +149,12 @@ class SourceJudge:
             tuple(self._held.times_s.items()),
         )
 
+    def forget(self) -> None:
+        """Begin like the judge of a new source. No visit may be held: see `end`."""
+        assert not len(self._held), "held visits would be lost"
+        self._recent = RecentTimes(np.empty(0, np.int64))
+        self._number, self._clock_s, self._limits = 0, CLOCK_NOT_STARTED, self._configured
+
     def step(self, times_s: I64Array, references_s: I64Array | int) -> Judged:
         """Judge visits in the order of their source.
 

@@ -4,6 +4,7 @@ Beyond the bound the records themselves are not kept any more: they are counted 
 the first and the last.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,10 +12,12 @@ from typing import TypeVar
 import msgspec
 from xxhash import xxh3_64_digest, xxh3_64_hexdigest
 
+from uniqdb.commit_plan import CommitPlan
 from uniqdb.format import Database, corrupt
 from uniqdb.limits import QUARANTINE_RECORD_BYTES_MAX
 from uniqdb.meta import StateRow
-from uniqdb.store import CommitPlan, ReadView
+from uniqdb.store import ReadView
+from uniqdb.visit import Reason, decodable
 
 _ID_BYTES = 8
 _Row = TypeVar("_Row", "QuarantineRow", "CountedRow")
@@ -81,6 +84,17 @@ class Quarantined:
         )
 
 
+CALL_ORIGIN = "call"
+"""Origin of visits that were handed over by a call without a source."""
+
+
+def refused_call(ts: object, uid: object, reason: Reason, source: str | None) -> Quarantined:
+    """A visit of a call that is refused."""
+    record = f"{ts!r}\t{uid!r}".encode("utf-8", "backslashreplace")
+    time_s, text = decodable(ts, uid, "s")
+    return Quarantined(str(reason), source or CALL_ORIGIN, record, event_time_s=time_s, uid=text)
+
+
 def write_quarantine(plan: CommitPlan, state: StateRow, refused: list[Quarantined], max_rows: int) -> StateRow:
     """Add the rows to the commit; returns the state with the new counts per reason."""
     counts = dict(state.quarantined)
@@ -100,12 +114,50 @@ def write_quarantine(plan: CommitPlan, state: StateRow, refused: list[Quarantine
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Refused records that leave quarantine: ``rows`` by id with their reasons, ``counted`` without originals.
+
+    They are accepted by the same commit, or ``discarded``.
+    """
+
+    rows: dict[int, str]
+    counted: list[CountedRow]
+    discarded: bool = False
+
+
+NOTHING_GONE = Gone({}, [])
+
+
+def remove_quarantined(plan: CommitPlan, state: StateRow, gone: Gone) -> StateRow:
+    """Delete the rows in the commit; returns the state with the counts that are left."""
+    for number in gone.rows:
+        plan.changes.delete(Database.QUARANTINE, number.to_bytes(_ID_BYTES, "big"))
+    by_reason = Counter(gone.rows.values())
+    for one in gone.counted:
+        plan.changes.delete(Database.QUARANTINE, _counted_key(one.reason, one.origin))
+        by_reason[one.reason] += one.count
+    left = Counter(state.quarantined)
+    left.subtract(by_reason)
+    discarded = dict(Counter(state.discarded) + by_reason) if gone.discarded else state.discarded
+    return msgspec.structs.replace(
+        state,
+        quarantined={reason: count for reason, count in left.items() if count},
+        discarded=discarded,
+        quarantine_rows=state.quarantine_kept - len(gone.rows),
+    )
+
+
+def _counted_key(reason: str, origin: str) -> bytes:
+    return _COUNTED + xxh3_64_digest(f"{reason}\0{origin}".encode("utf-8", "surrogatepass"))
+
+
 def _count(plan: CommitPlan, refused: list[Quarantined]) -> None:
     groups: dict[tuple[str, str], list[Quarantined]] = {}
     for one in refused:
         groups.setdefault((one.reason, one.origin), []).append(one)
     for (reason, origin), group in groups.items():
-        key = _COUNTED + xxh3_64_digest(f"{reason}\0{origin}".encode("utf-8", "surrogatepass"))
+        key = _counted_key(reason, origin)
         first, last, count = group[0], group[-1], len(group)
         row = CountedRow(reason, origin, count, first.position, last.position, first.line, last.line)
         payload = plan.view.row(Database.QUARANTINE, key)

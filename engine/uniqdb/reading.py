@@ -12,6 +12,7 @@ from pyroaring import BitMap
 
 from uniqdb.answers import Answers, StoreFacts, UidSet, in_chunks
 from uniqdb.calendar_zone import CalendarZone
+from uniqdb.completeness import Completeness, read_completeness
 from uniqdb.errors import UsageError
 from uniqdb.granularity import Granularity
 from uniqdb.record import CountRecord
@@ -238,6 +239,11 @@ class Snapshot(Reader):
         """The commit that every answer comes from."""
         with self._lock:
             return self.answers.state.commit_number
+
+    def completeness(self) -> Completeness:
+        """What became of every record received, and up to when each source is complete. Cost: a row per source."""
+        with self._lock:
+            return read_completeness(self.answers.view)
 
     def close(self) -> None:
         """End the snapshot. Its sets keep their counts; asking anything else raises HandleClosed."""

@@ -10,6 +10,7 @@ import numpy as np
 from uniqdb.errors import UsageError
 from uniqdb.limits import (
     AHEAD_LIMIT_S,
+    EVENT_LIMIT_S_MAX,
     JUMP_VISITS,
     LATE_LIMIT_S,
     RECENT_VISITS,
@@ -33,7 +34,7 @@ class EventTimeLimits:
     late_limit_s: int = LATE_LIMIT_S
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ahead_limit_s <= 2**40 or not 0 <= self.late_limit_s <= 2**40:
+        if not all(0 <= limit_s <= EVENT_LIMIT_S_MAX for limit_s in (self.ahead_limit_s, self.late_limit_s)):
             raise UsageError("a limit of event time is negative or too large", hint="give seconds, such as 600")
 
     def widened(self, ordered_s: Sequence[int] | I64Array) -> "EventTimeLimits":
@@ -42,6 +43,10 @@ class EventTimeLimits:
         if wide_s <= self.ahead_limit_s and wide_s <= self.late_limit_s:
             return self
         return EventTimeLimits(max(self.ahead_limit_s, wide_s), max(self.late_limit_s, wide_s))
+
+
+DEFAULT_LIMITS = EventTimeLimits()
+"""600 s ahead, a day behind."""
 
 
 def sparse_limit_s(ordered_s: Sequence[int] | I64Array) -> int:

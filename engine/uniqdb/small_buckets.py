@@ -10,9 +10,9 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from uniqdb.batch import I64Array, Level
+from uniqdb.commit_plan import CommitPlan
 from uniqdb.format import BUCKET_ROW, CHECKSUM, BucketRow, Database, MembersState, corrupt, key_seed
 from uniqdb.limits import INLINE_MEMBERS_MAX
-from uniqdb.store import CommitPlan
 
 _ROW_AT = CHECKSUM.size
 _INLINE_AT = _ROW_AT + BUCKET_ROW.size
@@ -21,15 +21,19 @@ NO_ROW = BucketRow(0, 0, 0, 0, members=MembersState.INLINE)
 
 
 def put_small_buckets(
-    plan: CommitPlan, level: Level, keys: list[bytes], gained: tuple[list[int], list[int]], uncached: list[bool]
+    plan: CommitPlan,
+    level: Level,
+    keys: list[bytes],
+    gained: tuple[list[int], list[int], list[int]],
+    uncached: list[bool],
 ) -> tuple[list[tuple[int, BucketRow]], I64Array]:
-    """Put the rows of all buckets that are, and stay, small; ``gained``: the visits and the finer rows of each.
+    """Put the rows of all buckets that are, and stay, small; ``gained``: visits, finer rows and least status of each.
 
     Returns (position, row before) of the others, and the positions of all that had no row before. Only ``uncached``
     buckets are looked at; the row of a cached one is not read and given back as `NO_ROW`.
     Cost: about 4 us for each bucket.
     """
-    visits, finer = gained
+    visits, finer, statuses = gained
     bounds, members = level.bounds.tolist(), level.members
     rows = plan.view.values(Database.BUCKETS, keys, uncached)
     done: dict[bytes, bytes] = {}
@@ -47,7 +51,7 @@ def put_small_buckets(
             if end - first > INLINE_MEMBERS_MAX:
                 others.append((position, NO_ROW))
                 continue
-            payload = pack(end - first, visits[position], 1, finer[position], 0, inline_state, 0)
+            payload = pack(end - first, visits[position], 1, finer[position], statuses[position], inline_state, 0)
             payload += members[first:end].tobytes()
         else:
             raw = bytes(value)
@@ -62,6 +66,7 @@ def put_small_buckets(
                 others.append((position, BucketRow.unpack(key, before)))
                 continue
             seen, rows_below = seen + visits[position], rows_below + finer[position]
+            status = max(status, statuses[position])
             payload = pack(len(few) // 4, seen, revision + 1, rows_below, status, inline_state, 0) + few
         done[key] = CHECKSUM.pack(xxh3_64_intdigest(payload, seed)) + payload
     plan.changes.put_sealed(Database.BUCKETS, done)

@@ -11,9 +11,8 @@ simulated power cuts lost nothing.
 import os
 import time
 import weakref
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -36,6 +35,8 @@ from uniqdb.limits import (
 PAGE_ROUND_BYTES = 1024 * 1024
 _DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.CursorFullError, lmdb.BadTxnError)
 """What LMDB raises where its own pages make no sense (no checksum of ours covers them), and ever after in that view."""
+_ADDED = frozenset({Database.CLOCKS, Database.HELD})
+"""Databases that a store may lack because it is older: its next writer makes them, a reader finds nothing in them."""
 Handle: TypeAlias = Any  # LMDB's handle of a named database; its type has no public name
 
 
@@ -61,8 +62,9 @@ class ReadView:
         """The sealed value, in LMDB's memory."""
         if self._ended:
             raise HandleClosed(self._ended, hint="take a new snapshot")
+        handle = self._store.handle_of(database)
         try:
-            value = self._txn.get(key, db=self._store.handle_of(database))
+            value = None if handle is None else self._txn.get(key, db=handle)
         except _DAMAGE as error:
             raise corrupt(database, key, f"LMDB cannot read its pages: {error}") from None
         return None if value is None else memoryview(value)
@@ -116,9 +118,11 @@ class ReadView:
     ) -> Iterator[tuple[bytes, memoryview]]:
         """Keys and sealed values with ``first_key <= key < end_key`` (None = to the end), ascending."""
         self.get(Database.META, b"state")  # refuses an ended view
-        key = first_key
+        key, handle = first_key, self._store.handle_of(database)
+        if handle is None:
+            return
         try:
-            with self._txn.cursor(db=self._store.handle_of(database)) as cursor:
+            with self._txn.cursor(db=handle) as cursor:
                 found = cursor.set_range(first_key) if first_key else cursor.first()
                 while found:
                     key = bytes(cursor.key())
@@ -129,10 +133,10 @@ class ReadView:
         except _DAMAGE as error:
             raise corrupt(database, key, f"LMDB cannot read its pages: {error}") from None
 
-    def stat(self, database: Database) -> dict[str, int]:
+    def stat(self, database: Database) -> Counter[str]:
         """LMDB's figures of the database: entries, depth, branch, leaf and overflow pages."""
-        stat = self._txn.stat(self._store.handle_of(database))
-        return {name: int(figure) for name, figure in stat.items()}  # type: ignore[call-overload]  # all are numbers
+        handle = self._store.handle_of(database)
+        return Counter() if handle is None else Counter(self._txn.stat(handle))
 
     def end(self, why: str = "the snapshot was closed") -> None:
         """End the transaction. Its memory views are invalid from now on."""
@@ -154,15 +158,6 @@ class ReadView:
         No commit means that no page of this state was reused and the map did not move, so even memory views still hold.
         """
         self._txn, self.opened_at_s, self.parked = fresh._txn, fresh.opened_at_s, False
-
-
-@dataclass(frozen=True, slots=True)
-class CommitPlan:
-    """A commit in the making: what it is based on, its number (1, 2, 3, ... over the store's life), what it writes."""
-
-    view: ReadView
-    number: int
-    changes: ChangeSet
 
 
 _open_stores: "weakref.WeakSet[Store]" = weakref.WeakSet()
@@ -212,9 +207,8 @@ class Store:
 
     def _open_environment(self, map_bytes: int) -> "lmdb.Environment":
         data = manifest.data_directory(self.path, self.manifest)
-        wanted = max(map_bytes, MAP_BYTES_MIN)
         try:
-            wanted = max(wanted, 2 * (data / manifest.DATA_NAME).stat().st_size)
+            wanted = max(map_bytes, MAP_BYTES_MIN, 2 * (data / manifest.DATA_NAME).stat().st_size)
             while True:
                 try:
                     env = lmdb.open(str(data), map_size=wanted, readonly=self.read_only, **_FLAGS)
@@ -223,7 +217,13 @@ class Store:
                     if wanted <= 16 * PAGE_ROUND_BYTES:
                         raise
                     wanted //= 4  # an address-space limit: begin smaller, the map grows as needed
-            self._handles = {database: env.open_db(database.file_name, create=False) for database in Database}
+            for database in Database:
+                create = database in _ADDED and not self.read_only
+                try:
+                    self._handles[database] = env.open_db(database.file_name, create=create)
+                except lmdb.NotFoundError:
+                    if database not in _ADDED:
+                        raise
             env.reader_check()  # frees the slots of readers that died
         except (lmdb.Error, OSError) as error:
             if "already open in this process" in str(error):  # LMDB's locks belong to the process, not to the handle
@@ -236,9 +236,9 @@ class Store:
             ) from None
         return env
 
-    def handle_of(self, database: Database) -> Handle:
-        """LMDB's handle of the database."""
-        return self._handles[database]
+    def handle_of(self, database: Database) -> Handle | None:
+        """LMDB's handle of the database; None in a store from before there was one."""
+        return self._handles.get(database)
 
     # ------------------------------------------------------------ reading
     def view(self) -> ReadView:

@@ -8,6 +8,7 @@ equal size, would merge or split in the same commits.
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
+from uniqdb.commit_plan import CommitPlan
 from uniqdb.format import YOUNG_KEY, Database, DictionaryRow, Directory, FragmentEntry, partition_key
 from uniqdb.fragments import UnitEdit, to_merge
 from uniqdb.limits import (
@@ -16,7 +17,6 @@ from uniqdb.limits import (
     PARTITION_FRAGMENTS_URGENT,
 )
 from uniqdb.options import DictionarySizes
-from uniqdb.store import CommitPlan
 from uniqdb.uid_dictionary import (
     DICTIONARY_KEY,
     HASH_MAX,

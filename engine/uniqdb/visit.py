@@ -39,6 +39,8 @@ class Reason(StrEnum):
     BAD_TS = "bad_ts"
     BAD_UID = "bad_uid"
     IMPLAUSIBLE = "implausible"
+    AHEAD = "ahead"
+    TOO_LATE = "too_late"
     DAMAGED = "damaged"
 
 
@@ -95,6 +97,12 @@ class Visits:
     refused: list[Refused] = field(default_factory=list)
     records: int = 0
     """Records read: visits and refused ones, without blank lines."""
+    lines: list[int] | None = None
+    """In which line of its block (from 0) each visit stands; None: every line is one."""
+
+    def line_of(self, visit: int) -> int:
+        """The line of a visit within its block, from 0."""
+        return visit if self.lines is None else self.lines[visit]
 
     def __len__(self) -> int:
         return len(self.uids)

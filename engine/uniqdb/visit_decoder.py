@@ -54,6 +54,7 @@ class VisitDecoder:
             part, part_ends = block[start:end], part_ends - start
             found = self._at_once(part, part_ends) or self._line_by_line(part, part_ends)
             found.refused = [Refused(r.line + first, r.start + start, r.record, r.reason) for r in found.refused]
+            found.lines = [first + found.line_of(visit) for visit in range(len(found))]
             parts.append(found)
             start = end
         return _joined(parts)
@@ -76,6 +77,7 @@ class VisitDecoder:
         times_s: list[int] = []
         uids: list[str] = []
         refused: list[Refused] = []
+        lines: list[int] = []
         start = 0
         for line, end in enumerate(ends.tolist()):
             record = block[start:end]
@@ -86,8 +88,9 @@ class VisitDecoder:
                 else:
                     times_s.append(outcome[0])
                     uids.append(outcome[1])
+                    lines.append(line)
             start = end + 1
-        return Visits(np.array(times_s, np.int64), uids, refused, len(times_s) + len(refused))
+        return Visits(np.array(times_s, np.int64), uids, refused, len(times_s) + len(refused), lines)
 
     def decode_one(self, record: bytes) -> tuple[int, str] | Reason:
         """(event time, uid) of one record, or why it has none. Never raises."""
@@ -177,6 +180,7 @@ def _joined(parts: list[Visits]) -> Visits:
         [uid for part in parts for uid in part.uids],
         [one for part in parts for one in part.refused],
         sum(part.records for part in parts),
+        [line for part in parts for line in part.lines or ()],
     )
 
 

@@ -1,7 +1,8 @@
-"""One commit: a batch of visits, refused records and source positions, together or not at all."""
+"""One commit: visits, refused records, what sources remember, and what closes by them, together or not at all."""
 
 import gc
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -10,12 +11,16 @@ from uniqdb.batch import Level, levels
 from uniqdb.bucket_members import BucketMembers, Staged
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.change_set import ChangeSet
+from uniqdb.closing import Closing
+from uniqdb.commit_plan import CommitPlan
 from uniqdb.format import Database
 from uniqdb.granularity import Granularity
+from uniqdb.intake import Advance, Taken, write_advance
 from uniqdb.meta import STATE_KEY, SourceRow, StateRow, read_state, write_row
 from uniqdb.options import OpenOptions
-from uniqdb.quarantine import Quarantined, write_quarantine
-from uniqdb.store import CommitPlan, Store, StoreMoved
+from uniqdb.quarantine import NOTHING_GONE, Gone, Quarantined, remove_quarantined, write_quarantine
+from uniqdb.store import Store, StoreMoved
+from uniqdb.store_clock import OpenSources, pass_time
 from uniqdb.uid_dictionary import Resolved, UidDictionary
 from uniqdb.uid_upkeep import DictionaryUpkeep
 from uniqdb.visit import I64Array
@@ -23,15 +28,50 @@ from uniqdb.visit import I64Array
 
 @dataclass(slots=True)
 class Commit:
-    """What the caller wants in one commit. Every part may be empty."""
+    """What the caller wants in one commit. Every part may be empty.
+
+    Visits that no advance speaks of come from calls without a source: they are accepted, and close nothing.
+    """
 
     event_times_s: I64Array
     uids: list[str]
     refused: list[Quarantined] = field(default_factory=list)
     sources: dict[bytes, SourceRow] = field(default_factory=dict)
+    advances: list[Advance] = field(default_factory=list)
+    """What the sources of the visits did to their clocks, in the order of the visits."""
+    reference_s: int | None = None
+    """The moment by which visits were judged."""
+    is_closing: bool = False
+    """Close every bucket that has visits."""
+    gone: Gone = NOTHING_GONE
+    """What leaves quarantine."""
 
-    def __bool__(self) -> bool:
-        return bool(self.uids or self.refused or self.sources)
+    def then(self, taken: Taken, refused: list[Quarantined]) -> "Commit":
+        """This commit followed by what one source took, and by its refused records."""
+        shift, one = len(self.uids), taken.advance
+        return replace(
+            self,
+            event_times_s=np.concatenate([self.event_times_s, taken.event_times_s]),
+            uids=self.uids + taken.uids,
+            refused=self.refused + refused,
+            advances=[*self.advances, replace(one, start=one.start + shift, end=one.end + shift)],
+        )
+
+    def after(self, waiting: "Commit") -> "Commit":
+        """This commit with another one's visits and refused records, which have neither source nor clock, before it."""
+        shift = len(waiting.uids)
+        return replace(
+            self,
+            event_times_s=np.concatenate([waiting.event_times_s, self.event_times_s]),
+            uids=waiting.uids + self.uids,
+            refused=waiting.refused + self.refused,
+            advances=[replace(one, start=one.start + shift, end=one.end + shift) for one in self.advances],
+        )
+
+
+def nothing() -> Commit:
+    """A commit without anything, to be added to."""
+    return Commit(np.empty(0, np.int64), [])
 
 
 class Writer:
@@ -42,6 +82,20 @@ class Writer:
         self._members = BucketMembers(cache_bytes=options.caches.members_bytes)
         self._upkeep = DictionaryUpkeep(dictionary, options.dictionary)
         self._quarantine_max_rows = options.quarantine_max_rows
+        self._allowed_lateness_s = options.allowed_lateness_s
+        self._sources: OpenSources | None = None
+
+    def open_sources(self) -> OpenSources:
+        """The sources that the store's clock waits for, as of the last commit."""
+        if self._sources is None:
+            self._sources = OpenSources.read(self._store.view())
+        return self._sources
+
+    def is_behind(self) -> bool:
+        """Whether an empty commit would close anything."""
+        state = read_state(self._store.view())
+        passage = pass_time(state, 0, [], {}, (self.open_sources().copy(), self._allowed_lateness_s))
+        return passage.through_s > passage.before_s
 
     def commit(self, commit: Commit) -> StateRow:
         """Write everything durably; returns the new state. Raises CommitFailed: then nothing was written."""
@@ -57,14 +111,21 @@ class Writer:
         while True:
             plan = self._plan()
             state = msgspec.structs.replace(read_state(plan.view), commit_number=plan.number)
+            sources = self.open_sources().copy()
+            state, closing = self._pass_time(state, commit, sources)
             resolved: Resolved | None = None
             staged: list[Staged] = []
             if commit.uids:
-                resolved, staged, state = self._add_visits(plan, state, commit)
+                resolved, staged, state = self._add_visits(plan, state, commit, closing)
+            closed = closing.close_untouched(plan)
             if commit.refused:
                 state = write_quarantine(plan, state, commit.refused, self._quarantine_max_rows)
+            if commit.gone.rows or commit.gone.counted:
+                state = remove_quarantined(plan, state, commit.gone)
             for key, row in commit.sources.items():
                 write_row(plan.changes, Database.SOURCES, key, row)
+            for advance in commit.advances:
+                write_advance(plan.changes, advance)
             write_row(plan.changes, Database.META, STATE_KEY, state)
             try:
                 self._store.commit(plan.changes, based_on=plan.view.txn_id)
@@ -77,6 +138,8 @@ class Writer:
             if resolved is not None:
                 self._dictionary.remember(resolved)
                 self._members.remember(staged)
+            self._members.take_rows(closed)
+            self._sources = sources
             return state
 
     def forget_cached(self) -> None:
@@ -84,18 +147,37 @@ class Writer:
         self._dictionary.forget_cached()
         self._members.forget_cached()
         self._upkeep.forget_cached()
+        self._sources = None
 
     def _plan(self) -> CommitPlan:
         view = self._store.view()
         return CommitPlan(view, read_state(view).commit_number + 1, ChangeSet())
 
-    def _add_visits(self, plan: CommitPlan, state: StateRow, commit: Commit) -> tuple[Resolved, list[Staged], StateRow]:
+    def _pass_time(self, state: StateRow, commit: Commit, sources: OpenSources) -> tuple[StateRow, Closing]:
+        """What the commit closes, and the state with the clock after it. Changes ``sources``."""
+        if commit.reference_s is not None:
+            reference_s = max(commit.reference_s, state.reference_s or 0)
+            state = msgspec.structs.replace(state, reference_s=reference_s)
+        clocks = sources, self._allowed_lateness_s
+        passage = pass_time(state, len(commit.uids), commit.advances, commit.sources, clocks)
+        if commit.is_closing and state.event_time_s_max is not None:
+            newest_s = state.event_time_s_max
+            ends_s = [self._zone.bucket_at(granularity, newest_s).end_s for granularity in Granularity]
+            passage = passage.at_least(max(ends_s))
+        edges_s = passage.before_s, passage.through_s
+        closing = Closing.of(self._zone, edges_s, commit.event_times_s, passage.visits_s)
+        return passage.state, closing
+
+    def _add_visits(
+        self, plan: CommitPlan, state: StateRow, commit: Commit, closing: Closing
+    ) -> tuple[Resolved, list[Staged], StateRow]:
         resolved = self._dictionary.resolve(plan.view, commit.uids)
         staged: list[Staged] = []
         new_starts: dict[Granularity, I64Array] = {}
         for level in levels(self._zone, commit.event_times_s, resolved.ordinals):
             finer_rows = self._finer_rows(level, new_starts)
-            done, new_starts[level.granularity] = self._members.apply(plan, level, finer_rows)
+            statuses = closing.statuses(level)
+            done, new_starts[level.granularity] = self._members.apply(plan, level, finer_rows, statuses)
             staged += done
         self._upkeep.write_new(plan, resolved)
         first, last = int(commit.event_times_s.min()), int(commit.event_times_s.max())
@@ -106,6 +188,7 @@ class Writer:
             years=state.years + len(new_starts[Granularity.YEAR]),
             event_time_s_min=first if state.event_time_s_min is None else min(first, state.event_time_s_min),
             event_time_s_max=last if state.event_time_s_max is None else max(last, state.event_time_s_max),
+            late_visits=dict(Counter(state.late_visits) + Counter(closing.late_visits)),
         )
         return resolved, staged, state
 

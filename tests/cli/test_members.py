@@ -19,9 +19,10 @@ AWKWARD = [
 DAY_S = 86_400
 FIRST_S = 1_468_195_200  # 2016-07-11
 VISITS = [
-    *((FIRST_S + number, uid) for number, uid in enumerate(AWKWARD)),
-    (FIRST_S + 5 * DAY_S, "plain"),
-    (FIRST_S + 5 * DAY_S + 3_600, "later"),
+    # Far enough from each other that two visits four days later are nothing strange.
+    *((FIRST_S + 5_400 * number, uid) for number, uid in enumerate(AWKWARD)),
+    (FIRST_S + 4 * DAY_S, "plain"),
+    (FIRST_S + 4 * DAY_S + 3_600, "later"),
 ]
 
 
@@ -49,13 +50,13 @@ def members(run: Run, *arguments: str) -> list[str]:
         (["--period", "2016-07-11"], FIRST_S, FIRST_S + DAY_S),
         (["--period", "2016"], FIRST_S - 365 * DAY_S, FIRST_S + 365 * DAY_S),
         (["--period", "2015"], 0, 0),
-        (["--window", "2d"], FIRST_S + 4 * DAY_S, FIRST_S + 6 * DAY_S),
-        (["--window", "2h"], FIRST_S + 5 * DAY_S, FIRST_S + 5 * DAY_S + 7_200),
-        (["--window", "60m", "--as-of", "2016-07-16T00:59"], FIRST_S + 5 * DAY_S, FIRST_S + 5 * DAY_S + 3_600),
+        (["--window", "2d"], FIRST_S + 3 * DAY_S, FIRST_S + 5 * DAY_S),
+        (["--window", "2h"], FIRST_S + 4 * DAY_S, FIRST_S + 4 * DAY_S + 7_200),
+        (["--window", "60m", "--as-of", "2016-07-15T00:59"], FIRST_S + 4 * DAY_S, FIRST_S + 4 * DAY_S + 3_600),
         (["--window", "3d", "--as-of", "2016-07-12"], FIRST_S - DAY_S, FIRST_S + 2 * DAY_S),
         (["--window", "30d", "--as-of", "today"], 0, 0),
-        (["--from", "2016-07-16", "--to", "2016-07-16"], FIRST_S + 5 * DAY_S, FIRST_S + 6 * DAY_S),
-        (["--from", "2016-07-16T00:30", "--to", "2016-07-16T02:00"], FIRST_S + 5 * DAY_S + 1_800, FIRST_S + 6 * DAY_S),
+        (["--from", "2016-07-15", "--to", "2016-07-15"], FIRST_S + 4 * DAY_S, FIRST_S + 5 * DAY_S),
+        (["--from", "2016-07-15T00:30", "--to", "2016-07-15T02:00"], FIRST_S + 4 * DAY_S + 1_800, FIRST_S + 5 * DAY_S),
     ],
 )
 def test_members_are_those_of_the_sets(run: Run, model: Model, arguments: list[str], start_s: int, end_s: int) -> None:
@@ -103,9 +104,9 @@ def test_the_table_says_what_it_lists(run: Run) -> None:
     def title(*arguments: str) -> str:
         return run("members", *arguments, "--format", "table").stdout.split("\n")[0]
 
-    assert title("--window", "2d") == "2 visitors in the last 2d, as of 2016-07-16 (UTC):"
-    start, end = (datetime.fromtimestamp(FIRST_S + days * DAY_S, UTC).isoformat() for days in (5, 6))
-    assert title("--from", "2016-07-16", "--to", "2016-07-16") == f"2 visitors from {start} until before {end} (UTC):"
+    assert title("--window", "2d") == "2 visitors in the last 2d, as of 2016-07-15 (UTC):"
+    start, end = (datetime.fromtimestamp(FIRST_S + days * DAY_S, UTC).isoformat() for days in (4, 5))
+    assert title("--from", "2016-07-15", "--to", "2016-07-15") == f"2 visitors from {start} until before {end} (UTC):"
 
 
 @pytest.mark.usefixtures("model")

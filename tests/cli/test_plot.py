@@ -117,7 +117,7 @@ def test_it_says_what_it_shows_on_every_terminal(run: Run, columns: int, monkeyp
     monkeypatch.setenv("COLUMNS", str(columns))
     for arguments, title in (
         (["--by", "day"], "Unique visitors (line) and visits (dots) by day (UTC)"),
-        (["--window", "7d"], "Unique visitors, as of 2016-07-17 (UTC)"),
+        (["--window", "7d"], "Unique visitors, as of 2016-07-13 (UTC)"),
     ):
         lines = drawn(run, *arguments)
         frame = next(number for number, line in enumerate(lines) if "┌" in line)

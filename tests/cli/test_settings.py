@@ -19,7 +19,8 @@ def write_settings(place: Path, text: str) -> Path:
 
 
 def test_defaults(here: Path) -> None:  # noqa: ARG001
-    assert load_settings() == Settings("./visits.uniqdb", None, "ts", "uid", "s", 65_536, 50_000, 1_000_000, None)
+    numbers = 65_536, 600, 86_400, 5, 50_000, 1_000_000
+    assert load_settings() == Settings("./visits.uniqdb", None, "ts", "uid", "s", *numbers, None)
 
 
 def test_each_place_comes_before_the_next(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +44,7 @@ def test_places_are_put_together_key_by_key(here: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("UNIQDB_FORMAT", "csv")
     monkeypatch.setenv("UNIQDB_UID_FIELD", "")
     found = load_settings(ts_unit="ms")
-    assert found == Settings("file", None, "environment", "uid", "ms", 65_536, 7, 1_000_000, "csv")
+    assert found == Settings("file", None, "environment", "uid", "ms", 65_536, 600, 86_400, 5, 7, 1_000_000, "csv")
 
 
 def test_numbers_in_the_environment(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001

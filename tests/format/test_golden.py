@@ -18,7 +18,7 @@ import uniqdb
 from engines import options, rows_of
 from model import Model
 from uniqdb.calendar_zone import CalendarZone
-from uniqdb.engine import write_empty_store
+from uniqdb.creation import write_empty_store
 from uniqdb.format import FORMAT_VERSION, READABLE_VERSIONS, Database
 from uniqdb.manifest import Manifest, read_manifest, write_manifest
 from uniqdb.meta import SourceRow
@@ -46,7 +46,7 @@ def write_store(path: Path) -> None:
             db.commit()
         source = SourceRow(name="visits.jsonl", ts_field="ts", uid_field="uid", ts_unit="s", position_bytes=99)
         refused = [Quarantined("malformed", "visits.jsonl", b"{bad", 12, 2)]
-        db.write(Commit(np.empty(0, np.int64), [], refused, {b"source-1": source}))
+        db.write(Commit(np.empty(0, np.int64), [], refused, {b"source-of-16-bytes"[:16]: source}))
 
 
 def rows(path: Path) -> Iterator[str]:

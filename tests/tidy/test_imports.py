@@ -33,13 +33,24 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
             }
         ),
     ),
-    ("store", frozenset({"change_set", "manifest", "store"})),
-    ("fragments", frozenset({"fragments", "handle_lock", "meta", "quarantine"})),
-    ("members", frozenset({"uid_dictionary", "uid_upkeep", "small_buckets", "bucket_members"})),
+    ("store", frozenset({"change_set", "manifest", "store", "commit_plan"})),
+    ("fragments", frozenset({"fragments", "handle_lock", "meta", "quarantine", "intake", "completeness"})),
+    (
+        "members",
+        frozenset({"uid_dictionary", "uid_upkeep", "small_buckets", "bucket_members", "closing", "store_clock"}),
+    ),
     ("answers", frozenset({"answers"})),
     ("check", frozenset({"retention", "check"})),
     # The package itself re-exports the engine.
-    ("engine", frozenset({"", "engine", "info", "reading", "writer"})),
+    (
+        "engine",
+        frozenset(
+            {
+                *("", "engine", "creation", "info", "reading", "writer", "call_sources"),
+                *("quarantine_review", "source_clocks"),
+            }
+        ),
+    ),
 )
 STREAM, COMMAND_LINE = len(LAYERS), len(LAYERS) + 1
 LAYER_NAMES = [name for name, _ in LAYERS] + ["stream", "command line"]
@@ -51,7 +62,8 @@ DOORS = {
 }
 
 # Only the ingest driver and the command line read the wall clock; everything else is given the time.
-WALL_CLOCK_READERS = {"uniqdb.stream.driver", "uniqdb.stream.file_source"}
+# A handle has its clock, by which visits of calls are judged, among its options.
+WALL_CLOCK_READERS = {"uniqdb.stream.driver", "uniqdb.stream.file_source", "uniqdb.options"}
 WALL_CLOCK = {
     *("time.time", "time.time_ns", "time.localtime", "time.gmtime", "time.ctime", "time.clock_gettime"),
     *("datetime.now", "datetime.utcnow", "datetime.today", "date.today"),

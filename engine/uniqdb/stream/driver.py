@@ -4,18 +4,24 @@ Here, and in the command line, is the only wall clock; the engine itself takes t
 """
 
 import time
+import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from xxhash import xxh3_64_hexdigest
 
 from uniqdb.engine import Engine
 from uniqdb.errors import InputRefused
+from uniqdb.intake import Intake, Place, open_intake
 from uniqdb.limits import COMMIT_INTERVAL_S, COMMIT_VISITS, COMMIT_VISITS_MAX, NO_VISIT_RECORDS, SCATTERED_COMMIT_FACTOR
 from uniqdb.meta import SourceRow
 from uniqdb.quarantine import Quarantined
+from uniqdb.recent_times import DEFAULT_LIMITS, EventTimeLimits
+from uniqdb.store import ReadView
 from uniqdb.stream.file_source import Damage, FileSource, LineBlock, SourceOptions, open_source
 from uniqdb.stream.hints import explain_no_visit
 from uniqdb.visit import DEFAULT_FIELDS, FieldSettings, Reason, Refused, Visits
@@ -37,10 +43,14 @@ class IngestOptions:
     """Read a known file anew, as another source: visits are counted once more, visitors are not."""
     source_name: str = ""
     """Name of the source, instead of the file's identity."""
+    limits: EventTimeLimits = DEFAULT_LIMITS
+    """How far from the clock of its source a visit may lie. Changes results, and is stored with the source."""
+    wall_clock: Callable[[], float] = time.time
+    """Unix seconds: a visit more than a day after this moment is implausible."""
 
     def source_options(self, *, follow: bool = False) -> SourceOptions:
         """What of this concerns opening a source."""
-        return SourceOptions(self.fields, self.again, self.source_name, follow)
+        return SourceOptions(self.fields, self.again, self.source_name, follow, self.limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,8 @@ class IngestSummary:
     interrupted: bool
     position_bytes: int
     refusal: InputRefused | None = None
+    held: int = 0
+    """Visits that are neither counted nor refused yet."""
 
 
 def ingest_file(
@@ -99,8 +111,19 @@ def open_run(engine: Engine, path: str | Path, options: IngestOptions, *, follow
     """A run over one input, where its source stopped. Raises NotFound, InputRefused."""
     options = _checked(options)
     with engine.snapshot() as snapshot:
-        source = open_source(snapshot.answers.view, path, options.source_options(follow=follow))
-    return SourceRun(engine, source, options)
+        view = snapshot.answers.view
+        source = open_source(view, path, options.source_options(follow=follow))
+        try:
+            intake = _intake(engine, view, source)
+        except BaseException:
+            source.close()
+            raise
+        return SourceRun(engine, source, intake, options, snapshot.answers.state.reference_s or 0)
+
+
+def _intake(engine: Engine, view: ReadView, source: FileSource) -> Intake:
+    key = source.key or uuid.uuid4().bytes
+    return open_intake(view if source.key else None, key, source.row, engine.allowed_lateness_s)
 
 
 def _ignore(progress: Progress) -> None:
@@ -117,27 +140,30 @@ def _checked(options: IngestOptions) -> IngestOptions:
 
 @dataclass(slots=True)
 class _Pending:
-    """Decoded but not committed."""
+    """Decoded but not committed; the visits themselves are in the intake."""
 
     times_s: list[np.ndarray] = field(default_factory=list)
-    uids: list[str] = field(default_factory=list)
     refused: list[Quarantined] = field(default_factory=list)
-    records: int = 0
     lines: int = 0
 
 
 class SourceRun:
     """One run over one source."""
 
-    def __init__(self, engine: Engine, source: FileSource, options: IngestOptions) -> None:
+    def __init__(
+        self, engine: Engine, source: FileSource, intake: Intake, options: IngestOptions, reference_s: int
+    ) -> None:
+        """``reference_s``: the latest moment by which visits of the store were judged."""
         self._engine, self.source, self._options = engine, source, options
+        self._intake, self._reference_s = intake, reference_s
         self._decoder = VisitDecoder(options.fields)
         self._started_at_s = self._committed_at_s = time.monotonic()
         self._row = source.row
         self._resumed_at, self._finished_before = self._row.position_bytes, self._row.finished
         self._pending = _Pending()
-        self._records = self._visits = self._commits = 0
-        self._refused: dict[str, int] = {}
+        self._records = self._valid = self._commits = 0
+        self._accepted = 0  # by commits; what waits is in the intake
+        self._refused: Counter[str] = Counter()
 
     def to_the_end(self, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> IngestSummary:
         """Read until the input ends or ``should_stop``; commit everything."""
@@ -162,14 +188,20 @@ class SourceRun:
             self._note(damage)
         self._assert_some_visit()
         finished = not interrupted and damage is None
-        if self._pending.lines or (finished and not self._row.finished):
-            self._commit(finished=finished)
+        has_no_name = self.source.key is None
+        is_over = finished or has_no_name  # a pipe without a name cannot be continued
+        is_new_end = is_over and (self._commits > 0 if has_no_name else not self._row.finished)
+        if self._pending.lines or is_new_end:
+            if is_over:
+                self._intake.end()
+            self._commit(finished=finished, is_over=is_over)
         on_progress(self.progress())
         return IngestSummary(
             source=self._row.name,
             records=self._records,
-            visits=self._visits,
-            refused=self._refused,
+            visits=self._accepted,
+            refused=dict(self._refused),
+            held=self._intake.held,
             commits=self._commits,
             elapsed_s=time.monotonic() - self._started_at_s,
             resumed_at_bytes=self._resumed_at,
@@ -181,17 +213,17 @@ class SourceRun:
 
     def close(self) -> None:
         """Close the input."""
+        self._engine.leave(self._intake.key, is_stored=self.source.key is not None)
         self.source.close()
 
     def _note(self, damage: Damage) -> None:
         """One row in quarantine for a damage, however often the input is read again."""
         reason = str(Reason.DAMAGED)
-        self._refused[reason] = self._refused.get(reason, 0) + 1
         self._pending.refused.append(
             Quarantined(reason, self._row.name, damage.record, damage.position, damage.line + 1)
         )
         self._pending.lines += 1
-        self._row = msgspec.structs.replace(self._row, damaged_at_bytes=damage.position, refused=self._row.refused + 1)
+        self._row = msgspec.structs.replace(self._row, damaged_at_bytes=damage.position)
 
     def _damage_error(self, damage: Damage) -> InputRefused:
         return InputRefused(
@@ -207,31 +239,36 @@ class SourceRun:
             visits = self._decoder.decode(block.data, block.ends)
         pending = self._pending
         pending.times_s.append(visits.event_times_s)
-        pending.uids += visits.uids
+
+        def place_of(visit: int) -> Place:
+            line = visits.line_of(visit)
+            start = int(block.ends[line - 1]) + 1 if line else 0
+            record = block.data[start : int(block.ends[line])]
+            return Place(block.start + start, block.line + line + 1, xxh3_64_hexdigest(record))
+
+        self._reference_s = max(self._reference_s, int(self._options.wall_clock()))
+        self._intake.take(visits.event_times_s, visits.uids, self._reference_s, place_of)
         for one in visits.refused:
-            self._refused[one.reason] = self._refused.get(one.reason, 0) + 1
             place = block.start + one.start, block.line + one.line + 1
             time_s, uid = self._decoder.decodable(one.record)
             pending.refused.append(
                 Quarantined(str(one.reason), self._row.name, one.record, *place, block.line_hash, time_s, uid)
             )
-        pending.records += visits.records
         pending.lines += block.lines
         self._records += visits.records
-        self._visits += len(visits)
+        self._valid += len(visits)
         self._row = msgspec.structs.replace(
             self._row,
             position_bytes=block.start + block.size_bytes,
             lines=block.line + block.lines,
-            visits=self._row.visits + len(visits),
-            refused=self._row.refused + len(visits.refused),
             finished=False,
+            ended=False,
         )
-        if self._options.strict and visits.refused:
-            self._refuse_strictly(visits.refused[0], block)
+        if self._options.strict:
+            self._assert_none_refused()
 
     def _is_due(self) -> bool:
-        if not self._visits and self._records < NO_VISIT_RECORDS and not self.source.resumed:
+        if not self._valid and self._records < NO_VISIT_RECORDS and not self.source.resumed:
             return False  # the input may turn out to be no visits at all; then nothing of it is committed
         self._assert_some_visit()
         if time.monotonic() - self._committed_at_s >= COMMIT_INTERVAL_S:
@@ -242,33 +279,55 @@ class SourceRun:
         enough = min(enough * SCATTERED_COMMIT_FACTOR, COMMIT_VISITS_MAX)
         return self._pending.lines >= enough or not _is_scattered(self._pending.times_s)
 
-    def _commit(self, *, finished: bool) -> None:
-        pending = self._pending
-        row = self.source.identified(msgspec.structs.replace(self._row, finished=finished))
-        sources: dict[bytes, SourceRow] = {} if self.source.key is None else {self.source.key: row}
-        times_s = np.concatenate(pending.times_s) if pending.times_s else np.empty(0, np.int64)
-        commit = Commit(times_s, pending.uids, pending.refused, sources)
-        if commit:
-            self._engine.write(commit)
-            self._commits += 1
+    def _commit(self, *, finished: bool, is_over: bool = False) -> None:
+        intake = self._intake
+        taken = intake.cut(is_open=not is_over)
+        refused = self._pending.refused + taken.refused
+        row = msgspec.structs.replace(
+            self.source.identified(self._row),
+            visits=self._row.visits + len(taken.uids),
+            refused=self._row.refused + len(refused),
+            held=intake.held,
+            clock_s=intake.clock_s,
+            finished=finished,
+        )
+        sources: dict[bytes, SourceRow] = {}
+        if self.source.key is None:
+            taken.advance.state = None
+        else:
+            sources[self.source.key] = row
+        if self.source.anew_of is not None:
+            key, before = self.source.anew_of
+            sources[key] = msgspec.structs.replace(before, ended=True)
+        commit = Commit(taken.event_times_s, taken.uids, refused, sources, [taken.advance], self._reference_s)
+        self._engine.write(commit)
+        intake.committed()
+        self.source.anew_of = None
+        self._commits += 1
+        self._accepted += len(taken.uids)
+        self._refused.update(one.reason for one in refused)
         self._row, self._pending = row, _Pending()
         self._committed_at_s = time.monotonic()
 
     def _assert_some_visit(self) -> None:
-        if self._records and not self._visits and not self.source.resumed:
+        if self._records and not self._valid and not self.source.resumed:
             raise explain_no_visit(self.source.row.name, self._pending.refused, self._options.fields)
 
-    def _refuse_strictly(self, first: Refused, block: LineBlock) -> None:
+    def _assert_none_refused(self) -> None:
+        refused = self._pending.refused + self._intake.refused
+        if not refused:
+            return
+        first = min(refused, key=lambda one: one.line)
         raise InputRefused(
-            f"{self._row.name}, line {block.line + first.line + 1:,}: {first.reason}",
+            f"{self._row.name}, line {first.line:,}: {first.reason}",
             hint="mend the record, or leave out --strict to put it into quarantine and go on",
         )
 
     def progress(self) -> Progress:
         """How far the run is."""
         return Progress(
-            self._visits,
-            sum(self._refused.values()),
+            self._accepted + self._intake.accepted,
+            self._refused.total() + len(self._pending.refused) + len(self._intake.refused),
             self._row.position_bytes,
             self.source.total_bytes,
             time.monotonic() - self._started_at_s,

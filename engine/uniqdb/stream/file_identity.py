@@ -16,6 +16,7 @@ from xxhash import xxh3_128_hexdigest
 from uniqdb.errors import InputRefused
 from uniqdb.limits import HEAD_BYTES
 from uniqdb.meta import SourceRow, read_sources
+from uniqdb.recent_times import EventTimeLimits
 from uniqdb.store import ReadView
 from uniqdb.visit import FieldSettings
 
@@ -120,10 +121,15 @@ def newest_reading(found: list[tuple[bytes, SourceRow]]) -> tuple[bytes, SourceR
     return max(found, key=lambda one: (one[1].reading, one[1].position_bytes), default=None)
 
 
-def assert_same_settings(row: SourceRow, fields: FieldSettings) -> None:
-    """Raise InputRefused if the source was begun with other field settings."""
-    for option in ("ts_field", "uid_field", "ts_unit", "line_bytes_max"):
-        stored, given = getattr(row, option), getattr(fields, option)
+def with_limits(row: SourceRow, limits: EventTimeLimits) -> SourceRow:
+    """The row with the limits of event time by which its visits are judged."""
+    return msgspec.structs.replace(row, ahead_limit_s=limits.ahead_limit_s, late_limit_s=limits.late_limit_s)
+
+
+def assert_same_settings(row: SourceRow, wanted: SourceRow) -> None:
+    """Raise InputRefused if the source was begun with other settings than the wanted ones."""
+    for option in ("ts_field", "uid_field", "ts_unit", "line_bytes_max", "ahead_limit_s", "late_limit_s"):
+        stored, given = getattr(row, option), getattr(wanted, option)
         if stored != given:
             flag = "--" + option.replace("_", "-")
             raise InputRefused(

@@ -15,6 +15,7 @@ from xxhash import xxh3_64
 from uniqdb.errors import InputRefused
 from uniqdb.limits import HEAD_BYTES
 from uniqdb.meta import SourceRow
+from uniqdb.recent_times import DEFAULT_LIMITS, EventTimeLimits
 from uniqdb.store import ReadView
 from uniqdb.stream.byte_stream import SILENCE, ByteStream, open_stream
 from uniqdb.stream.compression import Damaged
@@ -28,6 +29,7 @@ from uniqdb.stream.file_identity import (
     new_row,
     printable_name,
     with_head,
+    with_limits,
 )
 from uniqdb.visit import FieldSettings, I64Array
 from uniqdb.visit_decoder import line_ends
@@ -46,6 +48,7 @@ class SourceOptions:
     """The user's name for the source, instead of the file's identity."""
     follow: bool = False
     """Go on when the file grows."""
+    limits: EventTimeLimits = DEFAULT_LIMITS
 
 
 @dataclass(slots=True)
@@ -84,6 +87,8 @@ class FileSource:
         self.key, self.row, self.stream = key, row, stream
         self.resumed = row.lines > 0 or row.finished
         self.damage: Damage | None = None
+        self.anew_of: tuple[bytes, SourceRow] | None = None
+        """The reading of the same input that this one takes the place of."""
         self._head, self._at_bytes = bytearray(head), 0
 
     @property
@@ -217,7 +222,7 @@ def _positioned(view: ReadView, path: str | Path, stream: ByteStream, options: S
         facts = FileFacts.of(Path(path), stream.descriptor, stream.head())
     head = b"" if facts is None else facts.head
     shown = name or (STDIN_NAME if str(path) == STDIN_NAME else printable_name(Path(path).name))
-    fresh = new_row(shown, fields, facts, named=bool(name))
+    fresh = with_limits(new_row(shown, fields, facts, named=bool(name)), options.limits)
     if name:
         known = find_named(view, name)
     elif facts is not None:
@@ -228,10 +233,11 @@ def _positioned(view: ReadView, path: str | Path, stream: ByteStream, options: S
         return FileSource(uuid.uuid4().bytes, fresh, stream, head)
     key, row = known
     anew = FileSource(uuid.uuid4().bytes, msgspec.structs.replace(fresh, reading=row.reading + 1), stream, head)
+    anew.anew_of = known
     if options.again and not (row.reading and not row.finished):
         # An unfinished reading that was itself begun with `again` is continued; anything else is read once more.
         return anew
-    assert_same_settings(row, fields)
+    assert_same_settings(row, fresh)
     if facts is None:
         return FileSource(key, row, stream)
     if row.head_bytes and not begins_like(row, head):
