@@ -1,7 +1,7 @@
 """Visits that calls hand over in the name of a source: judged like those of a file, in the order of the calls."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 
 import msgspec
@@ -52,6 +52,11 @@ class CallSources:
             self._open(view_of(), name)
         self._refused[name] += refused
         self.waiting += len(refused)
+
+    def drop(self, keys: Container[bytes]) -> None:
+        """Forget what is known of these sources: somebody else has written them. Nothing of them may wait."""
+        for name in [name for name, intake in self._intakes.items() if intake.key in keys]:
+            del self._intakes[name], self._rows[name], self._refused[name]
 
     def end(self) -> None:
         """Every source is over: nothing stays held."""

@@ -163,6 +163,7 @@ class Engine:
         with self._lock:
             writer = self._writing()
             writer.commit(commit.after(self._pending_commit()) if self._uids or self._refused else commit)
+            self._calls.drop(commit.sources)
             self._clear_pending()
 
     def wait_for(self, key: bytes) -> None:
