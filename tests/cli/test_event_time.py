@@ -119,7 +119,7 @@ def test_files_of_one_command_close_together(run: Run, write_lines: WriteLines) 
     for name in ("a.jsonl", "b.jsonl"):
         assert run("ingest", name, "--store", "apart.uniqdb").exit_code == 0
     apart = by(run, "minute", "apart.uniqdb")
-    assert [status for _, status in apart.values()] == ["amended", "amended", "final", "provisional"]
+    assert [status for _, status in apart.values()] == ["amended", "final", "final", "provisional"]
 
 
 def test_close(run: Run, write_lines: WriteLines) -> None:

@@ -7,11 +7,14 @@ import uniqdb
 from engines import options  # with a tiny dictionary, which merges, drains and splits all the time
 from uniqdb.stream.driver import IngestOptions, ingest_file
 
+WALL_S = 1_500_000_000
+
 
 def main(store: str, source: str, commit_visits: int, sizes: str) -> None:
     with uniqdb.open(store, options=options() if sizes == "tiny" else None) as db:
         print("open", flush=True)
-        ingest_file(db, Path(source), IngestOptions(commit_visits=commit_visits))
+        # The wall clock stands: what is implausible is the same in every run.
+        ingest_file(db, Path(source), IngestOptions(commit_visits=commit_visits, wall_clock=lambda: WALL_S))
     print("done", flush=True)
 
 
