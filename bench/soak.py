@@ -34,7 +34,7 @@ class Target:
         return value >= self.bound if self.at_least else value <= self.bound
 
 
-NEW, LONG, COMMITS, WINDOWS, INGEST, INGEST_2KB, SHUFFLED, PACKED = (
+NEW, LONG, COMMITS, WINDOWS, INGEST, INGEST_2KB, SHUFFLED, PACKED, CLOCK = (
     "10,000,000 new uids",
     "1,024-byte uids",
     "100,000 commits",
@@ -43,6 +43,7 @@ NEW, LONG, COMMITS, WINDOWS, INGEST, INGEST_2KB, SHUFFLED, PACKED = (
     "2,048-byte records",
     "a shuffled export",
     "packed files",
+    "clock on and off",
 )
 PROGRAMS = (
     Program(NEW, ("bench/new_uids.py",), ("--uids=10000", "--per-commit=1000")),
@@ -65,6 +66,7 @@ PROGRAMS = (
     ),
     Program(SHUFFLED, ("bench/shuffled.py",), ("--visits=5000", "--uids=500", "--days=20")),
     Program(PACKED, ("bench/packed.py",), ("--records=3000", "--rounds=1")),
+    Program(CLOCK, ("bench/clock.py",), ("--records=3000", "--rounds=1")),
 )
 TARGETS = (
     Target(NEW, "wchar_per_uid", 1_000),
@@ -91,6 +93,8 @@ TARGETS = (
     Target(SHUFFLED, "results_agree", 1, at_least=True),
     Target(PACKED, "gzip_over_unpacking_and_plain", 1.1),
     Target(PACKED, "zstd_over_unpacking_and_plain", 1.1),
+    Target(CLOCK, "on_over_off_at_100_a_s", 0.9, at_least=True),
+    Target(CLOCK, "on_over_off_at_1_a_s", 0.9, at_least=True),
 )
 Figures = Mapping[tuple[str, str], float]
 

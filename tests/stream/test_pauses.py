@@ -17,7 +17,7 @@ IDLE_TIMEOUT_S = 30
 
 
 def write_history(path: Path, visits: int, length_s: int) -> None:
-    """Visits at random over the time, a third of them 1 to 5 s late, 1 in 500 by hours, 1 in 10,000 with a flipped bit."""
+    """Visits at random over the time: a third 1 to 5 s late, 1 in 500 by hours, 1 in 10,000 with a flipped bit."""
     rng = np.random.default_rng(3)
     times = T + np.sort(rng.integers(0, length_s, visits))
     late = rng.random(visits) < 0.3

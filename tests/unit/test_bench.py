@@ -77,7 +77,7 @@ def test_soak_runs_and_leaves_its_figures(tmp_path: Path) -> None:
     assert text.startswith("an earlier campaign\n")
     assert text.strip() in "an earlier campaign\n" + out
     judged = text[text.index("\nprogram ") :].splitlines()[2:]
-    assert len(judged) == 24
+    assert len(judged) == 26
     assert [line for line in judged if " none" in line] == []
     assert [line for line in judged if "agree" in line and "MISSED" in line] == []
     assert [line for line in judged if "problems" in line and "MISSED" in line] == []
