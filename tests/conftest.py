@@ -19,6 +19,18 @@ settings.register_profile("soak", parent=settings.get_profile("dev"), max_exampl
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The very last line of a run names the Kafka tests that were skipped, and why: they are half of the promise."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if hasattr(config, "workerinput") or reporter is None:
+        return
+    # Of a skipped test the report holds file, line and reason.
+    skipped = [one.longrepr[2] for one in reporter.stats.get("skipped", []) if "tests/kafka/" in one.nodeid]
+    if skipped:
+        reasons = " / ".join(dict.fromkeys(reason.removeprefix("Skipped: ") for reason in skipped))
+        reporter.write_line(f"Not tested with a real Kafka, {len(skipped)} skipped: {reasons}")
+
+
 @pytest.fixture
 def store_path(tmp_path: Path) -> Iterator[Path]:
     """Where the test may make a store; when the test is over the store is checked as a whole."""

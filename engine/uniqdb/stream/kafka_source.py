@@ -1,0 +1,384 @@
+"""Visits from a Kafka topic: records in order, exactly once, from positions that the caller keeps.
+
+The source knows nothing of the store. It hands out batches of raw records with the offsets they cover; the caller
+commits positions together with what it made of them and, after a failure, comes back with the committed ones
+(`KafkaSource.rewind`). Partitions are assigned by hand: no consumer group decides who reads what.
+"""
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+
+import numpy as np
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import TopicDescription
+
+from uniqdb.errors import KafkaUnreachable, OffsetsLost, OtherCluster, TopicRecreated, UsageError
+from uniqdb.stream.kafka_batch import NO_TIMESTAMP_MS, Gap, GapReason, PartitionBatch
+from uniqdb.stream.kafka_settings import Accept, KafkaHooks, KafkaSettings, RareLog, Start
+from uniqdb.stream.kafka_topic import (
+    REQUEST_TIMEOUT_S,
+    Brokers,
+    TopicFacts,
+    TopicIdentity,
+    refused_settings,
+    unreachable,
+)
+from uniqdb.stream.offset_fence import OffsetFence, Passed
+from uniqdb.visit import I64Array
+
+CHECK_INTERVAL_S = 5.0
+"""So often the topic is looked at while it is read: whether it is still the same, and how many partitions it has."""
+RETRY_PAUSE_S = 0.5
+"""Between two attempts to reach a broker, or to read on after an error."""
+_ERRORS_KEPT = 100
+
+
+class KafkaSource:
+    """Reads one topic. Used by one thread at a time. `close` it.
+
+    ``positions`` are the stored next offsets by partition, ``known`` the identity that was stored with them. Without
+    any positions the topic is begun at ``settings.start``, and no broker, or no such topic, for ``start_timeout_s``
+    raises KafkaUnreachable or TopicMissing. With positions it is waited for the broker until ``hooks.should_stop``; a
+    partition that is missing from them was added later and is read from its beginning.
+
+    Raises UsageError for settings that the client refuses; and, unless `KafkaSettings.accept` has it: TopicRecreated,
+    OtherCluster, OffsetsLost. What was accepted stands in `take_gaps`.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topic: str,
+        positions: Mapping[int, int],
+        known: TopicIdentity | None = None,
+        hooks: KafkaHooks | None = None,
+    ) -> None:
+        self.topic, self._settings, self._hooks = topic, settings, hooks or KafkaHooks()
+        self._log = RareLog(self._hooks.on_log)
+        self._errors: deque[KafkaError] = deque(maxlen=_ERRORS_KEPT)
+        self._consumer: Consumer | None = None
+        self._gaps: list[Gap] = []
+        self._new_partitions: list[int] = []
+        self._must_rewind = False
+        self._to_inspect: set[int] = set()
+        self._not_before_s = 0.0
+        self._question: Future[TopicDescription] | None = None
+        self._ask_at_s = time.monotonic() + CHECK_INTERVAL_S
+        self._brokers = Brokers(settings)
+        self.facts, self._begun_at = self._first_contact(positions, known)
+        """``facts``: the topic as it was when this source was made; the partition count is kept current."""
+        self._fence = OffsetFence(self._begun_at, is_compacted=self.facts.is_compacted)
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """The next offset of each partition, after all that was handed out.
+
+        At first these are the resolved starting points. Store them with the first commit, those of partitions without
+        records, too: a partition without a stored position is taken for one that was added later.
+        """
+        return dict(self._fence.next_offsets)
+
+    def poll(self, timeout_s: float, records_max: int) -> list[PartitionBatch]:
+        """Up to ``records_max`` records (1 to 1,000,000) that came within ``timeout_s``, by partition.
+
+        It waits for the timeout unless all of them are there, so keep it short. A broker that is away is no error: it
+        is told to ``on_log``, rarely, and the batches are empty. Raises TopicRecreated and OffsetsLost. After anything
+        that was raised in here, by a signal handler for one, nothing can be polled before `rewind`.
+        """
+        if self._must_rewind:
+            raise UsageError("polling was cut off, and its records are lost", hint="rewind to the committed positions")
+        try:
+            self._look_at_topic()
+            batches = self._poll(timeout_s, records_max) if self._is_assigned(timeout_s) else []
+            self._tell_errors()
+            return batches
+        except BaseException:
+            self._must_rewind = True
+            self._drop()
+            raise
+
+    def rewind(self, positions: Mapping[int, int]) -> None:
+        """Go back to the positions that the caller committed; partitions it does not name, to where they were begun."""
+        self._drop()
+        self._fence.next_offsets = self._begun_at | dict(positions)
+        self._must_rewind = False
+
+    def end_offsets(self, timeout_s: float = REQUEST_TIMEOUT_S) -> dict[int, int]:
+        """The offset behind the last readable one of each partition, now; one request. Raises KafkaUnreachable."""
+        return self._brokers.offsets(self.topic, self._fence.next_offsets, Start.LATEST, timeout_s)
+
+    def confirm(self, timeout_s: float = REQUEST_TIMEOUT_S) -> bool:
+        """Ask whether the topic is still the one that is read. Its id never returns, so a yes holds for all before it.
+
+        A topic that was deleted and made anew is read on without a word by the client. So a caller that cannot bear
+        even a few seconds of it asks before each commit: one request. False: no answer. Raises TopicRecreated.
+        """
+        try:
+            self._take_answer(self._brokers.ask(self.topic, timeout_s), timeout_s)
+        except KafkaUnreachable as error:
+            self._tell(error)
+            return False
+        return True
+
+    def new_partitions(self) -> list[int]:
+        """Partitions that were added to the topic and are read since the last call of this."""
+        found, self._new_partitions = self._new_partitions, []
+        return found
+
+    def take_gaps(self) -> list[Gap]:
+        """What was given up, by consent, since the last call: to be recorded with the next commit."""
+        found, self._gaps = self._gaps, []
+        return found
+
+    def report_offsets(self, positions: Mapping[int, int]) -> None:
+        """Tell Kafka the committed positions, for lag monitors only; not waited for, and errors are only told."""
+        if self._consumer is None or not positions:
+            return
+        try:
+            self._consumer.commit(offsets=self._at(positions), asynchronous=True)
+        except KafkaException as error:
+            self._tell(unreachable(self._settings, error))
+
+    def close(self) -> None:
+        """Leave. A second call does nothing."""
+        self._drop()
+
+    # --- the beginning ---
+
+    def _first_contact(
+        self, positions: Mapping[int, int], known: TopicIdentity | None
+    ) -> tuple[TopicFacts, dict[int, int]]:
+        give_up_at_s = None if positions else time.monotonic() + self._settings.start_timeout_s
+        while True:
+            try:
+                facts = self._brokers.describe(self.topic)
+                return facts, self._starting_points(facts, positions, known)
+            except KafkaUnreachable as error:
+                if self._hooks.should_stop() or (give_up_at_s is not None and time.monotonic() > give_up_at_s):
+                    raise
+                self._tell(error)
+            time.sleep(RETRY_PAUSE_S)
+
+    def _starting_points(
+        self, facts: TopicFacts, positions: Mapping[int, int], known: TopicIdentity | None
+    ) -> dict[int, int]:
+        partitions = range(facts.partition_count)
+        changed = None if known is None else self._changed(known, facts.identity)
+        self._gaps = []
+        if positions and changed is None:
+            ranges = self._brokers.ranges(self.topic, partitions)
+            resolved = {partition: positions.get(partition, ranges[partition][0]) for partition in partitions}
+            return {partition: self._in_range(partition, at, ranges) for partition, at in resolved.items()}
+        found = self._brokers.offsets(self.topic, partitions, self._settings.start)
+        if min(found.values()) < 0:  # no record is so late: begin behind the last one
+            ends = self._brokers.offsets(self.topic, partitions, Start.LATEST)
+            found = {partition: at if at >= 0 else ends[partition] for partition, at in found.items()}
+        if changed is not None:
+            self._gaps = [Gap(one, at, found.get(one, 0), changed) for one, at in sorted(positions.items())]
+        return found
+
+    def _changed(self, known: TopicIdentity, now: TopicIdentity) -> GapReason | None:
+        """Why the stored positions mean nothing any more, if the user accepts it; None: they hold."""
+        if known.cluster_id and now.cluster_id and known.cluster_id != now.cluster_id:
+            if Accept.OTHER_CLUSTER not in self._settings.accept:
+                raise OtherCluster(
+                    f"topic {self.topic} was read from the Kafka cluster {known.cluster_id}, this is {now.cluster_id}",
+                    hint=f"name the right broker; {Accept.OTHER_CLUSTER} begins the topic of this one at --start",
+                )
+            return GapReason.OTHER_CLUSTER
+        if known.topic_id and now.topic_id and known.topic_id != now.topic_id:
+            if Accept.RECREATED_TOPIC not in self._settings.accept:
+                raise self._recreated(known.topic_id, now.topic_id)
+            return GapReason.RECREATED_TOPIC
+        return None
+
+    def _recreated(self, before: str, now: str) -> TopicRecreated:
+        return TopicRecreated(
+            f"topic {self.topic} was deleted and made anew: its id was {before} and is {now}",
+            hint=f"{Accept.RECREATED_TOPIC} begins the new one at --start, and records the gap",
+        )
+
+    # --- reading ---
+
+    def _is_assigned(self, timeout_s: float) -> bool:
+        """Whether there is a consumer; makes one, after a pause if the last one failed."""
+        if self._consumer is not None:
+            return True
+        wait_s = self._not_before_s - time.monotonic()
+        if wait_s > 0:
+            time.sleep(min(wait_s, timeout_s))
+        if wait_s > timeout_s or (self._to_inspect and not self._inspect()):
+            return False
+        config = self._settings.for_consumer(f"uniqdb-{self.topic}")
+        # The handler only takes down what it is given: what it raised would cost the records of that moment.
+        try:
+            self._consumer = Consumer({**config, "error_cb": self._errors.append})
+            self._consumer.assign(self._at(self._fence.next_offsets))
+        except KafkaException as error:
+            raise refused_settings(self._settings, error) from error
+        return True
+
+    def _inspect(self) -> bool:
+        """Whether it is known what became of the offsets that Kafka does not have. Raises OffsetsLost."""
+        try:
+            ranges = self._brokers.ranges(self.topic, self._to_inspect)
+        except KafkaUnreachable as error:
+            self._fail(error)
+            return False
+        for partition in sorted(self._to_inspect):
+            expected = self._fence.next_offsets[partition]
+            self._fence.next_offsets[partition] = self._in_range(partition, expected, ranges)
+        self._to_inspect.clear()
+        return True
+
+    def _in_range(self, partition: int, expected: int, ranges: Mapping[int, tuple[int, int]]) -> int:
+        first, end = ranges[partition]
+        if first <= expected <= end:
+            return expected
+        if Accept.LOST_OFFSETS not in self._settings.accept:
+            raise OffsetsLost(self.topic, partition, expected, (first, end))
+        resumed_at = min(max(expected, first), end)
+        self._gaps.append(Gap(partition, expected, resumed_at, GapReason.LOST_OFFSETS))
+        return resumed_at
+
+    def _poll(self, timeout_s: float, records_max: int) -> list[PartitionBatch]:
+        assert self._consumer is not None
+        try:
+            messages = self._consumer.consume(records_max, timeout_s)
+        except KafkaException as error:
+            self._fail(unreachable(self._settings, error))
+            return []
+        records: list[Message] = []
+        ends: dict[int, int] = {}
+        errors: list[Message] = []
+        for message in messages:
+            failure = message.error()
+            if failure is None:
+                records.append(message)
+            elif failure.code() == KafkaError._PARTITION_EOF:
+                ends[message.partition() or 0] = message.offset() or 0
+            else:
+                errors.append(message)
+        batches = self._batches(records, ends)
+        for message in errors:
+            self._take_error(message)
+        return batches
+
+    def _take_error(self, message: Message) -> None:
+        error, partition = message.error(), message.partition()
+        assert error is not None
+        if error.code() == KafkaError._AUTO_OFFSET_RESET and partition is not None:
+            self._to_inspect.add(partition)
+            self._drop()
+        else:
+            self._fail(unreachable(self._settings, KafkaException(error)))
+
+    def _batches(self, records: list[Message], ends: Mapping[int, int]) -> list[PartitionBatch]:
+        groups = _by_partition(records)
+        found: list[PartitionBatch] = []
+        for partition in sorted(groups.keys() | ends.keys()):
+            group = groups.get(partition, [])
+            first_offset = self._fence.next_offsets[partition]
+            offsets = np.fromiter((message.offset() for message in group), np.int64, len(group))
+            passed = self._fence.admit(partition, offsets)
+            at_end = Passed(0, 0)
+            if passed.jump is None and partition in ends:
+                at_end = self._fence.reach_end(partition, ends[partition])
+            next_offset = self._fence.next_offsets[partition]
+            if next_offset > first_offset:
+                used = slice(passed.start, passed.stop)
+                skipped = passed.skipped + at_end.skipped
+                found.append(_batch(partition, (first_offset, next_offset), group[used], offsets[used], skipped))
+            if jump := passed.jump or at_end.jump:
+                what = f"topic {self.topic}, partition {partition}: offsets {jump[0]:,} to {jump[1]:,}"
+                self._log.say("jump", f"{what} did not come; reading them again")
+                self._drop()
+        return found
+
+    def _drop(self) -> None:
+        """Let go of the consumer and all it has fetched; the next poll makes another at the next offsets."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            try:
+                consumer.close()
+            except (KafkaException, RuntimeError) as error:
+                self._log.say("close", f"Kafka: closing a consumer: {error}")
+
+    def _fail(self, error: KafkaUnreachable) -> None:
+        """Start anew, after a pause."""
+        self._drop()
+        self._not_before_s = time.monotonic() + RETRY_PAUSE_S
+        self._tell(error)
+
+    # --- looking after the topic ---
+
+    def _look_at_topic(self) -> None:
+        """Ask about the topic now and then, without waiting for the answer."""
+        now_s = time.monotonic()
+        if self._question is None:
+            if now_s >= self._ask_at_s:
+                self._question = self._brokers.ask(self.topic)
+        elif self._question.done():
+            question, self._question = self._question, None
+            self._ask_at_s = now_s + CHECK_INTERVAL_S
+            try:
+                self._take_answer(question, 0)
+            except KafkaUnreachable as error:
+                self._tell(error)
+
+    def _take_answer(self, question: "Future[TopicDescription]", timeout_s: float) -> None:
+        partition_count, topic_id = self._brokers.topic_of(self.topic, question, timeout_s)
+        before = self.facts.identity.topic_id
+        if topic_id and before and topic_id != before:
+            raise self._recreated(before, topic_id)
+        added = range(self.facts.partition_count, partition_count)
+        if added:
+            self.facts = replace(self.facts, partition_count=partition_count)
+            self._new_partitions += added
+            self._begun_at |= dict.fromkeys(added, 0)
+            self._fence.next_offsets |= dict.fromkeys(added, 0)
+            self._drop()
+
+    def _tell(self, error: KafkaUnreachable) -> None:
+        self._log.say(type(error).__name__, f"{error.message}; trying again")
+
+    def _tell_errors(self) -> None:
+        """What the client told about its connections while it was at work."""
+        while self._errors:
+            error = self._errors.popleft()
+            self._log.say(error.name(), f"Kafka: {self._settings.without_secrets(error.str())}; trying again")
+
+    def _at(self, positions: Mapping[int, int]) -> list[TopicPartition]:
+        return [TopicPartition(self.topic, partition, at) for partition, at in sorted(positions.items())]
+
+
+def _by_partition(records: list[Message]) -> dict[int, list[Message]]:
+    """The records of each partition, in their order."""
+    numbers = np.fromiter((record.partition() for record in records), np.int64, len(records))
+    if not len(records) or (numbers == numbers[0]).all():
+        return {int(numbers[0]): records} if records else {}
+    order = np.argsort(numbers, kind="stable")
+    starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+    stops = [*starts[1:].tolist(), len(order)]
+    return {
+        int(numbers[order[start]]): [records[index] for index in order[start:stop].tolist()]
+        for start, stop in zip(starts.tolist(), stops, strict=True)
+    }
+
+
+def _batch(
+    partition: int, covered: tuple[int, int], records: list[Message], offsets: I64Array, skipped: int
+) -> PartitionBatch:
+    stamps = (record.timestamp() for record in records)
+    times_ms = (NO_TIMESTAMP_MS if kind == TIMESTAMP_NOT_AVAILABLE else time_ms for kind, time_ms in stamps)
+    return PartitionBatch(
+        partition,
+        *covered,
+        [record.value() for record in records],
+        np.fromiter(times_ms, np.int64, len(records)),
+        offsets,
+        skipped,
+    )

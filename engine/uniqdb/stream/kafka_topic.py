@@ -1,0 +1,176 @@
+"""What brokers say about topics: which one it is, its partitions, its offsets. Reading and publishing both ask here."""
+
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, TopicDescription
+
+from uniqdb.errors import KafkaUnreachable, TopicMissing, UsageError
+from uniqdb.stream.kafka_settings import KafkaSettings, Start
+
+REQUEST_TIMEOUT_S = 10.0
+_GRACE_S = 1.0
+"""The client keeps its own time of a request; this much later we stop waiting for it to say so."""
+_ERRORS_KEPT = 100
+_NO_ID = "A" * 22
+"""The topic id of brokers that give none: sixteen zero bytes in base 64."""
+
+_DENIED = {
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError._SSL,
+}
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class TopicIdentity:
+    """What tells a topic from another one of the same name. Empty where the brokers are too old to tell."""
+
+    cluster_id: str
+    topic_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """A topic as its brokers describe it. ``cleanup_policy`` is None where we may not ask for it."""
+
+    identity: TopicIdentity
+    partition_count: int
+    cleanup_policy: str | None
+
+    @property
+    def is_compacted(self) -> bool:
+        """Whether of records with the same key only the last one is sure to stay."""
+        return "compact" in (self.cleanup_policy or "")
+
+
+class Brokers:
+    """Asks the brokers of one cluster. Every method raises KafkaUnreachable when no answer comes, or a no."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        """Connects on the first question. Raises UsageError for settings that the client refuses."""
+        self._settings = settings
+        self._errors: deque[KafkaError] = deque(maxlen=_ERRORS_KEPT)
+        try:
+            # Handlers only take down what they are given; one that raised would break what is under way.
+            config: dict[str, Any] = {**settings.for_admin(), "error_cb": self._errors.append}
+            self._client = AdminClient(config)
+        except KafkaException as error:
+            raise refused_settings(settings, error) from error
+
+    def describe(self, topic: str, timeout_s: float = REQUEST_TIMEOUT_S) -> TopicFacts:
+        """The topic's facts, in three requests. Raises TopicMissing."""
+        description = self.ask(topic, timeout_s)
+        cluster = self._client.describe_cluster(request_timeout=timeout_s)
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        configs = self._client.describe_configs([resource], request_timeout=timeout_s)[resource]
+        count, topic_id = self.topic_of(topic, description, timeout_s)
+        cluster_id = str(self._answer(cluster, timeout_s).cluster_id or "")
+        try:
+            policy: str | None = str(self._answer(configs, timeout_s)["cleanup.policy"].value)
+        except KafkaUnreachable:  # a right of its own, which readers need not have
+            policy = None
+        return TopicFacts(TopicIdentity(cluster_id, topic_id), count, policy)
+
+    def ask(self, topic: str, timeout_s: float = REQUEST_TIMEOUT_S) -> "Future[TopicDescription]":
+        """Begin to ask which topic it is; `topic_of` has the answer."""
+        question: Future[TopicDescription] = self._client.describe_topics(
+            TopicCollection([topic]), request_timeout=timeout_s
+        )[topic]
+        return question
+
+    def topic_of(
+        self, topic: str, question: "Future[TopicDescription]", timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> tuple[int, str]:
+        """Number of partitions and id of the topic that was asked for; the id is empty if there is none."""
+        try:
+            answer = self._answer(question, timeout_s)
+        except KafkaUnreachable as error:
+            cause = error.__cause__
+            if isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise TopicMissing(
+                    f"Kafka has no topic {topic}", hint="create it, or correct its name; uniqdb never creates its input"
+                ) from error
+            raise
+        topic_id = str(answer.topic_id)
+        return len(answer.partitions), "" if topic_id == _NO_ID else topic_id
+
+    def offsets(
+        self, topic: str, partitions: Iterable[int], at: Start | int, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> dict[int, int]:
+        """Of each partition the first readable offset, the one behind the last, or the first of a time (in ms).
+
+        -1 where all records are older than the time.
+        """
+        if at is Start.EARLIEST:
+            spec = OffsetSpec.earliest()
+        else:
+            spec = OffsetSpec.latest() if at is Start.LATEST else OffsetSpec.for_timestamp(int(at))
+        asked = {TopicPartition(topic, partition): spec for partition in partitions}
+        if not asked:
+            return {}
+        answers = self._client.list_offsets(
+            asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout_s
+        )
+        return {place.partition: int(self._answer(one, timeout_s).offset) for place, one in answers.items()}
+
+    def ranges(self, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """The first readable offset of each partition, and the one behind the last."""
+        partitions = list(partitions)
+        firsts = self.offsets(topic, partitions, Start.EARLIEST)
+        ends = self.offsets(topic, partitions, Start.LATEST)
+        return {partition: (firsts[partition], ends[partition]) for partition in partitions}
+
+    def create(self, new: NewTopic, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+        """Create a topic. Fine if it is there by now."""
+        question = self._client.create_topics([new], request_timeout=timeout_s)[new.topic]
+        try:
+            self._answer(question, timeout_s)
+        except KafkaUnreachable as error:
+            cause = error.__cause__
+            if not isinstance(cause, KafkaException) or cause.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+
+    def _answer(self, question: "Future[_T]", timeout_s: float) -> _T:
+        try:
+            return question.result(timeout_s + _GRACE_S)
+        except (KafkaException, FutureTimeoutError) as error:
+            raise unreachable(self._settings, error, self._errors) from error
+
+
+def refused_settings(settings: KafkaSettings, error: KafkaException) -> UsageError:
+    """The error for settings that the client does not take."""
+    reason = settings.without_secrets(error.args[0].str())
+    return UsageError(
+        f"the Kafka client refuses its settings: {reason}", hint="correct that line of the client's settings"
+    )
+
+
+def unreachable(settings: KafkaSettings, error: BaseException, told: Iterable[KafkaError] = ()) -> KafkaUnreachable:
+    """The error for a question that got no answer, or a no; with what the client told about its connections."""
+    codes = {one.code() for one in told}
+    reason = _reason(error)
+    # "Timed out" says less than what befell the connections meanwhile.
+    telling = [one for one in told if one.code() != KafkaError._ALL_BROKERS_DOWN]
+    if isinstance(error, KafkaException) and not error.args[0].retriable() and error.args[0].code() >= 0:
+        telling = []
+    reason = telling[-1].str() if telling else reason
+    where = settings.client.get("bootstrap.servers") or settings.client.get("metadata.broker.list")
+    denied = codes & _DENIED or (isinstance(error, KafkaException) and error.args[0].code() in _DENIED)
+    hint = "check user, password, certificates and rights" if denied else "check that it runs, and bootstrap.servers"
+    return KafkaUnreachable(f"Kafka at {where}: {settings.without_secrets(reason)}", hint=hint)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, KafkaException):
+        return str(error.args[0].str() or error.args[0].name())
+    return "no answer in time"
