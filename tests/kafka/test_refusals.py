@@ -118,7 +118,7 @@ def test_other_cluster(cluster: Cluster, topic: str) -> None:
     cluster.write(topic, TEN)
     known = TopicIdentity("some-other-cluster", "some-id")
     with (
-        pytest.raises(OtherCluster, match="some-other-cluster.*--accept-other-cluster") as caught,
+        pytest.raises(OtherCluster, match=r"some-other-cluster.*--accept-other-cluster") as caught,
         reading(cluster, topic, {0: 5}, known=known),
     ):
         pass

@@ -31,6 +31,8 @@ from uniqdb.visit import I64Array
 
 CHECK_INTERVAL_S = 5.0
 """So often the topic is looked at while it is read: whether it is still the same, and how many partitions it has."""
+FIRST_TIMEOUT_S = 3.0
+"""Of a request before the first contact: whoever waits may want to stop."""
 RETRY_PAUSE_S = 0.5
 """Between two attempts to reach a broker, or to read on after an error."""
 _ERRORS_KEPT = 100
@@ -66,6 +68,7 @@ class KafkaSource:
         self._to_inspect: set[int] = set()
         self._not_before_s = 0.0
         self._question: Future[TopicDescription] | None = None
+        self._report: Future[object] | None = None
         self._ask_at_s = time.monotonic() + CHECK_INTERVAL_S
         self._brokers = Brokers(settings)
         self.facts, self._begun_at = self._first_contact(positions, known)
@@ -134,13 +137,15 @@ class KafkaSource:
         return found
 
     def report_offsets(self, positions: Mapping[int, int]) -> None:
-        """Tell Kafka the committed positions, for lag monitors only; not waited for, and errors are only told."""
-        if self._consumer is None or not positions:
-            return
-        try:
-            self._consumer.commit(offsets=self._at(positions), asynchronous=True)
-        except KafkaException as error:
-            self._tell(unreachable(self._settings, error))
+        """Tell Kafka the committed positions, for lag monitors only; not waited for, and errors are only told.
+
+        They stand under the user's ``group.id``, else under ``uniqdb-`` and the topic. Not sent through the consumer:
+        with a broker that is away it would wait for the answer when it is closed.
+        """
+        if self._report is not None and self._report.done() and (error := self._report.exception()) is not None:
+            self._log.say("report", f"Kafka: the positions cannot be reported: {error}")
+        group = str(self._settings.client.get("group.id") or f"uniqdb-{self.topic}")
+        self._report = self._brokers.report(group, self.topic, positions) if positions else None
 
     def close(self) -> None:
         """Leave. A second call does nothing."""
@@ -154,7 +159,7 @@ class KafkaSource:
         give_up_at_s = None if positions else time.monotonic() + self._settings.start_timeout_s
         while True:
             try:
-                facts = self._brokers.describe(self.topic)
+                facts = self._brokers.describe(self.topic, FIRST_TIMEOUT_S)
                 return facts, self._starting_points(facts, positions, known)
             except KafkaUnreachable as error:
                 if self._hooks.should_stop() or (give_up_at_s is not None and time.monotonic() > give_up_at_s):

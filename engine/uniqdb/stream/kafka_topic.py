@@ -1,13 +1,21 @@
 """What brokers say about topics: which one it is, its partitions, its offsets. Reading and publishing both ask here."""
 
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, TopicDescription
 
 from uniqdb.errors import KafkaUnreachable, TopicMissing, UsageError
@@ -16,6 +24,7 @@ from uniqdb.stream.kafka_settings import KafkaSettings, Start
 REQUEST_TIMEOUT_S = 10.0
 _GRACE_S = 1.0
 """The client keeps its own time of a request; this much later we stop waiting for it to say so."""
+_RETRY_PAUSE_S = 0.1
 _ERRORS_KEPT = 100
 _NO_ID = "A" * 22
 """The topic id of brokers that give none: sixteen zero bytes in base 64."""
@@ -95,8 +104,7 @@ class Brokers:
         try:
             answer = self._answer(question, timeout_s)
         except KafkaUnreachable as error:
-            cause = error.__cause__
-            if isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            if _code_of(error) == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise TopicMissing(
                     f"Kafka has no topic {topic}", hint="create it, or correct its name; uniqdb never creates its input"
                 ) from error
@@ -116,18 +124,27 @@ class Brokers:
         else:
             spec = OffsetSpec.latest() if at is Start.LATEST else OffsetSpec.for_timestamp(int(at))
         asked = {TopicPartition(topic, partition): spec for partition in partitions}
-        if not asked:
-            return {}
-        answers = self._client.list_offsets(
-            asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout_s
-        )
-        return {place.partition: int(self._answer(one, timeout_s).offset) for place, one in answers.items()}
+        end_at_s = time.monotonic() + timeout_s
+        while asked:
+            questions = self._client.list_offsets(
+                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout_s
+            )
+            try:
+                return {one.partition: int(self._answer(answer, timeout_s).offset) for one, answer in questions.items()}
+            except KafkaUnreachable as error:
+                # A broker that has just come back knows no leaders at first.
+                if time.monotonic() > end_at_s or _code_of(error) in _DENIED:
+                    raise
+            time.sleep(_RETRY_PAUSE_S)
+        return {}
 
-    def ranges(self, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+    def ranges(
+        self, topic: str, partitions: Iterable[int], timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> dict[int, tuple[int, int]]:
         """The first readable offset of each partition, and the one behind the last."""
         partitions = list(partitions)
-        firsts = self.offsets(topic, partitions, Start.EARLIEST)
-        ends = self.offsets(topic, partitions, Start.LATEST)
+        firsts = self.offsets(topic, partitions, Start.EARLIEST, timeout_s)
+        ends = self.offsets(topic, partitions, Start.LATEST, timeout_s)
         return {partition: (firsts[partition], ends[partition]) for partition in partitions}
 
     def create(self, new: NewTopic, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
@@ -136,15 +153,25 @@ class Brokers:
         try:
             self._answer(question, timeout_s)
         except KafkaUnreachable as error:
-            cause = error.__cause__
-            if not isinstance(cause, KafkaException) or cause.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            if _code_of(error) != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
 
+    def report(self, group: str, topic: str, positions: Mapping[int, int]) -> "Future[object]":
+        """Begin to tell lag monitors how far the topic was read, under the name of a consumer group."""
+        places = [TopicPartition(topic, partition, at) for partition, at in sorted(positions.items())]
+        return self._client.alter_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group, places)], request_timeout=REQUEST_TIMEOUT_S
+        )[group]
+
     def _answer(self, question: "Future[_T]", timeout_s: float) -> _T:
+        self._errors.clear()
         try:
             return question.result(timeout_s + _GRACE_S)
         except (KafkaException, FutureTimeoutError) as error:
+            self._client.poll(0)  # has it tell what befell its connections
             raise unreachable(self._settings, error, self._errors) from error
+        finally:
+            self._client.poll(0)
 
 
 def refused_settings(settings: KafkaSettings, error: KafkaException) -> UsageError:
@@ -168,6 +195,12 @@ def unreachable(settings: KafkaSettings, error: BaseException, told: Iterable[Ka
     denied = codes & _DENIED or (isinstance(error, KafkaException) and error.args[0].code() in _DENIED)
     hint = "check user, password, certificates and rights" if denied else "check that it runs, and bootstrap.servers"
     return KafkaUnreachable(f"Kafka at {where}: {settings.without_secrets(reason)}", hint=hint)
+
+
+def _code_of(error: KafkaUnreachable) -> int | None:
+    """Kafka's code for what went wrong; None if no answer came at all."""
+    cause = error.__cause__
+    return cause.args[0].code() if isinstance(cause, KafkaException) else None
 
 
 def _reason(error: BaseException) -> str:
