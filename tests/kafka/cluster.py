@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
 
 from uniqdb.stream.kafka_settings import KafkaSettings
 from uniqdb_cli.local_broker import LocalBroker
@@ -33,6 +33,13 @@ class Cluster:
 
     def topics(self) -> set[str]:
         return set(self._admin.list_topics(timeout=LIMIT_S).topics)
+
+    def facts(self, topic: str) -> tuple[int, str]:
+        """Number of partitions and cleanup policy."""
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        config = self._admin.describe_configs([resource])[resource].result(LIMIT_S)
+        partitions = self._admin.list_topics(topic, timeout=LIMIT_S).topics[topic].partitions
+        return len(partitions), config["cleanup.policy"].value
 
     def delete(self, topic: str) -> None:
         _wait(self._admin.delete_topics([topic]))

@@ -214,12 +214,13 @@ class Publisher:
         reason = next((one for one in self._undelivered if one.code() in _HOPELESS | _FENCED), cause)
         if not cause.fatal() and not cause.retriable():
             try:
-                producer.abort_transaction(ABORT_TIMEOUT_S)
-                return self._explained(reason)
+                producer.abort_transaction(ABORT_TIMEOUT_S)  # at once, for it holds up those who read the topics
             except KafkaException as error:
                 if error.args[0].code() in _FENCED:
                     reason = error.args[0]
-        # A commit whose answer did not come may still be carried out: the next producer waits for its outcome.
+        # The next batch begins with another producer. A commit whose answer did not come may still be carried out: the
+        # new one waits for its outcome. And after a record that the broker refused the client miscounts: its next
+        # transaction fails with "skipped sequence numbers".
         self._drop()
         return self._explained(reason)
 
