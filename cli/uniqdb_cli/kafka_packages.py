@@ -31,7 +31,7 @@ COORDINATES = (
 )
 CACHE_VARIABLE = "UNIQDB_CACHE"
 ATTEMPTS = 3
-PAUSE_S = 2.0
+PAUSE_S = 1.0
 """Before the second attempt; twice as long before the third."""
 FETCH_TIMEOUT_S = 300.0
 """Of one attempt at one coordinate."""
@@ -194,4 +194,6 @@ def _run_jgo(coordinate: str, work: Path, report: Report) -> str | None:
     if process.returncode == 0:
         return None
     lines = (work / "jgo.log").read_text("utf-8", errors="replace").strip().splitlines()
-    return lines[-1].strip()[:200] if lines else f"jgo ended with code {process.returncode}"
+    if not lines:
+        return f"jgo ended with code {process.returncode}"
+    return lines[-1].rpartition("Caused by ")[2].strip(" ()")[:200]

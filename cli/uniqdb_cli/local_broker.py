@@ -164,7 +164,7 @@ class LocalBroker:
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start it and wait until it answers. It goes on with the data that it had. Raises NoLocalBroker."""
-        if self._process is not None:
+        if self.status().process_id is not None:
             raise UsageError("the broker was started already", hint="stop it first")
         command = _java_command(self._packages, self.folder, self._options.jvm_options)
         command += ["kafka.Kafka", str(self.folder / "server.properties")]
@@ -269,7 +269,7 @@ class LocalBroker:
         for name in ("broker.log", "stdout.log"):
             with contextlib.suppress(OSError):
                 lines = (self.folder / name).read_text("utf-8", errors="replace").split("\n")
-                wrong = [line for line in lines if " ERROR " in line or " FATAL " in line or "rror" in line]
+                wrong = [line.strip() for line in lines if "ERROR" in line or "Exception:" in line or "Error" in line]
                 if wrong:
                     return " / ".join(wrong[-_LOG_LINES_SHOWN:])
         return "it did not answer in time"

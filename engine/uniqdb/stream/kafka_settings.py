@@ -45,6 +45,8 @@ _CONSUMER: dict[str, Value] = {
     # A partition that was full is asked again after so long. The client's own default of a second is what limits it.
     "fetch.queue.backoff.ms": 10,
     "queued.max.messages.kbytes": 16_384,
+    # So long a broker waits for new records before it says that there are none: how soon the end is noticed.
+    "fetch.wait.max.ms": 100,
     "check.crcs": True,
 }
 _CONSUMER_FIXED: dict[str, Value] = {

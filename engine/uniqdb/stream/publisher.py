@@ -281,7 +281,8 @@ class Publisher:
     def _last_between(self, start: TopicPartition, upper: int) -> Message | None:
         """The last record from the start's offset to ``upper``, exclusive."""
         config = self._settings.for_consumer(f"uniqdb-{self._store_uuid}")
-        consumer = Consumer({**config, "error_cb": self._errors.append})
+        # Where the end is reached the broker has nothing to wait for.
+        consumer = Consumer({**config, "fetch.wait.max.ms": 10, "error_cb": self._errors.append})
         last: Message | None = None
         end_at_s = time.monotonic() + _SEARCH_TIMEOUT_S
         try:
