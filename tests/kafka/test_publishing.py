@@ -136,15 +136,16 @@ def test_a_record_that_is_too_large_is_refused_for_good(cluster: Cluster, topic:
     assert len(cluster.read_all(topic)) == 3
 
 
-def test_broker_killed_while_publishing(cluster: Cluster, topic: str, store: str) -> None:
+@pytest.mark.parametrize("kills", [1, pytest.param(15, marks=pytest.mark.soak)])
+def test_broker_killed_while_publishing(cluster: Cluster, topic: str, store: str, kills: int) -> None:
     """Every batch is one revision of ten keys: whoever reads sees whole revisions, and at the end the last one."""
     cluster.create(topic)
     stop_at = 60
     failures: list[KafkaUnreachable] = []
 
     def kill_and_start() -> None:
-        for _ in range(2):
-            time.sleep(0.3)
+        for number in range(kills):
+            time.sleep(0.3 + number * 0.07)
             cluster.broker.kill()
             cluster.broker.start()
 
@@ -157,7 +158,7 @@ def test_broker_killed_while_publishing(cluster: Cluster, topic: str, store: str
                 publisher.publish(records(topic, 10, b"%d" % (revision + 1)))
             except KafkaUnreachable as error:
                 failures.append(error)
-                assert len(failures) < 50
+                assert len(failures) < 50 * kills
                 continue
             revision += 1
         saboteur.join()
