@@ -295,7 +295,7 @@ def prepare(packages: KafkaPackages, report: Report) -> None:
     checkpoint, classes = folder / _CHECKPOINT, _class_cache(packages)
     if checkpoint.exists() and classes.exists():
         return
-    with file_lock(folder.with_name(f"{folder.name}.lock")), tempfile.TemporaryDirectory(dir=folder) as name:
+    with file_lock(folder.with_name(f"{folder.name}.lock")), _work_folder(folder) as name:
         if not checkpoint.exists():
             _write_checkpoint(packages, Path(name)).rename(checkpoint)
         if not classes.exists():
@@ -306,6 +306,14 @@ def prepare(packages: KafkaPackages, report: Report) -> None:
             # A Java that cannot make one serves all the same; an empty file says that it was tried.
             made.touch()
             made.rename(classes)
+
+
+def _work_folder(folder: Path) -> "tempfile.TemporaryDirectory[str]":
+    """A directory that is removed again; what one that died has left there goes, too. The lock is held."""
+    prefix = ".prepare."
+    for left_over in folder.glob(f"{prefix}*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    return tempfile.TemporaryDirectory(prefix=prefix, dir=folder)
 
 
 def _write_checkpoint(packages: KafkaPackages, folder: Path) -> Path:

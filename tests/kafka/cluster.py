@@ -56,6 +56,17 @@ class Cluster:
     def delete_records(self, topic: str, partition: int, before: int) -> None:
         _wait(self._admin.delete_records([TopicPartition(topic, partition, before)]))
 
+    def cut_back(self, topic: str, partition: int, records: int) -> None:
+        """Keep only the first records of a log on disk, each written by itself. The broker is stopped."""
+        folder = self.broker.folder / "data" / f"{topic}-{partition}"
+        log = folder / f"{0:020}.log"
+        data, end_bytes = log.read_bytes(), 0
+        for _ in range(records):
+            end_bytes += 12 + int.from_bytes(data[end_bytes + 8 : end_bytes + 12], "big")
+        log.write_bytes(data[:end_bytes])
+        for name in (f"{0:020}.index", f"{0:020}.timeindex"):
+            (folder / name).unlink()
+
     def write(self, topic: str, values: Iterable[bytes | None], partition: int = 0, **message: Any) -> None:
         producer = Producer(self._config | {"message.max.bytes": 20_000_000, "linger.ms": 5})
         self._produce(producer, topic, values, partition=partition, **message)

@@ -52,10 +52,11 @@ def broker() -> Iterator[LocalBroker]:
 
 @pytest.fixture
 def cluster(broker: LocalBroker, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The broker, and ways to write to it. Sources look at their topic more often than they otherwise do."""
+    """The broker, and ways to write to it. Sources are less patient than they otherwise are."""
     from kafka.cluster import Cluster  # noqa: PLC0415 - it needs the packages that may be lacking
 
     monkeypatch.setattr("uniqdb.stream.kafka_source.CHECK_INTERVAL_S", 0.3)
+    monkeypatch.setattr("uniqdb.stream.kafka_source.SETTLE_S", 0.3)
 
     assert broker.is_ready(), "the test before has left it stopped"
     return Cluster(broker)

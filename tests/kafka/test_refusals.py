@@ -6,9 +6,9 @@ from kafka.cluster import Cluster, until
 from kafka.reading import assert_seamless, read_to_end, reading, values
 from uniqdb.errors import OffsetsLost, OtherCluster, TopicMissing, TopicRecreated, UsageError
 from uniqdb.stream.kafka_batch import Gap, GapReason
+from uniqdb.stream.kafka_identity import TopicIdentity
 from uniqdb.stream.kafka_settings import Accept, KafkaHooks, KafkaSettings, Start
 from uniqdb.stream.kafka_source import KafkaSource
-from uniqdb.stream.kafka_topic import TopicIdentity
 
 TEN = [b"%d" % i for i in range(10)]
 
@@ -97,6 +97,42 @@ def test_recreated_topic_at_start(cluster: Cluster, topic: str) -> None:
         assert source.take_gaps() == [Gap(0, 3, 0, GapReason.RECREATED_TOPIC)]
         assert source.facts.identity != known
         assert values(read_to_end(source)) == TEN
+
+
+@pytest.mark.parametrize(
+    ("grows_by", "accepts"),
+    [(0, False), (20, False), (20, True)],
+)
+def test_a_log_that_was_cut_back_while_reading(cluster: Cluster, topic: str, grows_by: int, accepts: bool) -> None:
+    """As an unclean election does it: other records stand where we have read, or the end lies before our position."""
+    cluster.create(topic)
+    for value in TEN:
+        cluster.write(topic, [value])
+    accept = frozenset([Accept.LOST_OFFSETS]) if accepts else frozenset()
+    with reading(cluster, topic, accept=accept) as source:
+        assert values(read_to_end(source)) == TEN
+        cluster.broker.stop()
+        cluster.cut_back(topic, 0, records=5)
+        cluster.broker.start()
+        other = [b"other %d" % i for i in range(grows_by)]
+        cluster.write(topic, other)
+        if accepts:
+            assert values(read_to_end(source)) == other
+            assert source.take_gaps() == [Gap(0, 10, 5, GapReason.LOST_OFFSETS)]
+            return
+        with pytest.raises(OffsetsLost) as caught:
+            until(lambda: source.poll(0.1, 100) is None)
+        assert (caught.value.expected, caught.value.first, caught.value.end) == (10, 0, 5)
+
+
+def test_a_topic_never_loses_partitions(cluster: Cluster, topic: str) -> None:
+    """So one that has fewer is another one, even where brokers are too old to give it an id."""
+    cluster.create(topic, partitions=2)
+    with pytest.raises(TopicRecreated, match="it had 3 partitions, now 2"), reading(cluster, topic, {0: 0, 2: 7}):
+        pass
+    with reading(cluster, topic, {0: 0, 2: 7}, accept=frozenset([Accept.RECREATED_TOPIC])) as source:
+        assert source.positions == {0: 0, 1: 0}
+        assert [gap.reason for gap in source.take_gaps()] == [GapReason.RECREATED_TOPIC] * 2
 
 
 def test_recreated_topic_while_reading(cluster: Cluster, topic: str) -> None:

@@ -5,9 +5,10 @@ commits positions together with what it made of them and, after a failure, comes
 (`KafkaSource.rewind`). Partitions are assigned by hand: no consumer group decides who reads what.
 """
 
+import re
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -15,14 +16,13 @@ import numpy as np
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import TopicDescription
 
-from uniqdb.errors import KafkaUnreachable, OffsetsLost, OtherCluster, TopicRecreated, UsageError
+from uniqdb.errors import KafkaUnreachable, OffsetsLost, UsageError
 from uniqdb.stream.kafka_batch import NO_TIMESTAMP_MS, Gap, GapReason, PartitionBatch
+from uniqdb.stream.kafka_identity import StoredPlace, TopicFacts, TopicIdentity, accepted_change, recreated
 from uniqdb.stream.kafka_settings import Accept, KafkaHooks, KafkaSettings, RareLog, Start
 from uniqdb.stream.kafka_topic import (
     REQUEST_TIMEOUT_S,
     Brokers,
-    TopicFacts,
-    TopicIdentity,
     refused_settings,
     unreachable,
 )
@@ -32,7 +32,9 @@ from uniqdb.visit import I64Array
 CHECK_INTERVAL_S = 5.0
 """So often the topic is looked at while it is read: whether it is still the same, and how many partitions it has."""
 FIRST_TIMEOUT_S = 3.0
-"""Of a request before the first contact: whoever waits may want to stop."""
+"""Of a request that something waits for: whoever waits may want to stop."""
+SETTLE_S = 3.0
+"""So long an end of a partition that lies before our position is doubted."""
 RETRY_PAUSE_S = 0.5
 """Between two attempts to reach a broker, or to read on after an error."""
 _ERRORS_KEPT = 100
@@ -65,7 +67,7 @@ class KafkaSource:
         self._gaps: list[Gap] = []
         self._new_partitions: list[int] = []
         self._must_rewind = False
-        self._to_inspect: set[int] = set()
+        self._to_inspect: dict[int, int | None] = {}
         self._not_before_s = 0.0
         self._question: Future[TopicDescription] | None = None
         self._report: Future[object] | None = None
@@ -171,10 +173,10 @@ class KafkaSource:
         self, facts: TopicFacts, positions: Mapping[int, int], known: TopicIdentity | None
     ) -> dict[int, int]:
         partitions = range(facts.partition_count)
-        changed = None if known is None else self._changed(known, facts.identity)
+        changed = accepted_change(self.topic, StoredPlace(positions, known), facts, self._settings.accept)
         self._gaps = []
         if positions and changed is None:
-            ranges = self._brokers.ranges(self.topic, partitions)
+            ranges = self._ranges(partitions, positions)
             resolved = {partition: positions.get(partition, ranges[partition][0]) for partition in partitions}
             return {partition: self._in_range(partition, at, ranges) for partition, at in resolved.items()}
         found = self._brokers.offsets(self.topic, partitions, self._settings.start)
@@ -184,27 +186,6 @@ class KafkaSource:
         if changed is not None:
             self._gaps = [Gap(one, at, found.get(one, 0), changed) for one, at in sorted(positions.items())]
         return found
-
-    def _changed(self, known: TopicIdentity, now: TopicIdentity) -> GapReason | None:
-        """Why the stored positions mean nothing any more, if the user accepts it; None: they hold."""
-        if known.cluster_id and now.cluster_id and known.cluster_id != now.cluster_id:
-            if Accept.OTHER_CLUSTER not in self._settings.accept:
-                raise OtherCluster(
-                    f"topic {self.topic} was read from the Kafka cluster {known.cluster_id}, this is {now.cluster_id}",
-                    hint=f"name the right broker; {Accept.OTHER_CLUSTER} begins the topic of this one at --start",
-                )
-            return GapReason.OTHER_CLUSTER
-        if known.topic_id and now.topic_id and known.topic_id != now.topic_id:
-            if Accept.RECREATED_TOPIC not in self._settings.accept:
-                raise self._recreated(known.topic_id, now.topic_id)
-            return GapReason.RECREATED_TOPIC
-        return None
-
-    def _recreated(self, before: str, now: str) -> TopicRecreated:
-        return TopicRecreated(
-            f"topic {self.topic} was deleted and made anew: its id was {before} and is {now}",
-            hint=f"{Accept.RECREATED_TOPIC} begins the new one at --start, and records the gap",
-        )
 
     # --- reading ---
 
@@ -229,15 +210,26 @@ class KafkaSource:
     def _inspect(self) -> bool:
         """Whether it is known what became of the offsets that Kafka does not have. Raises OffsetsLost."""
         try:
-            ranges = self._brokers.ranges(self.topic, self._to_inspect)
+            ranges = self._ranges(self._to_inspect, self._fence.next_offsets)
         except KafkaUnreachable as error:
             self._fail(error)
             return False
-        for partition in sorted(self._to_inspect):
+        for partition, kept in sorted(self._to_inspect.items()):
             expected = self._fence.next_offsets[partition]
+            if kept is not None:  # behind it stand other records than those that were read
+                ranges[partition] = ranges[partition][0], kept
             self._fence.next_offsets[partition] = self._in_range(partition, expected, ranges)
         self._to_inspect.clear()
         return True
+
+    def _ranges(self, partitions: Iterable[int], expected: Mapping[int, int]) -> dict[int, tuple[int, int]]:
+        """The offsets that Kafka has. A leader that has just begun may not know its end yet: it is asked again."""
+        end_at_s = time.monotonic() + SETTLE_S
+        while True:
+            ranges = self._brokers.ranges(self.topic, partitions, FIRST_TIMEOUT_S)
+            if time.monotonic() > end_at_s or all(expected.get(one, 0) <= end for one, (_, end) in ranges.items()):
+                return ranges
+            time.sleep(RETRY_PAUSE_S)
 
     def _in_range(self, partition: int, expected: int, ranges: Mapping[int, tuple[int, int]]) -> int:
         first, end = ranges[partition]
@@ -276,7 +268,7 @@ class KafkaSource:
         error, partition = message.error(), message.partition()
         assert error is not None
         if error.code() == KafkaError._AUTO_OFFSET_RESET and partition is not None:
-            self._to_inspect.add(partition)
+            self._to_inspect[partition] = _end_of_what_was_kept(error.str())
             self._drop()
         else:
             self._fail(unreachable(self._settings, KafkaException(error)))
@@ -338,7 +330,7 @@ class KafkaSource:
         partition_count, topic_id = self._brokers.topic_of(self.topic, question, timeout_s)
         before = self.facts.identity.topic_id
         if topic_id and before and topic_id != before:
-            raise self._recreated(before, topic_id)
+            raise recreated(self.topic, f"its id was {before}", topic_id)
         added = range(self.facts.partition_count, partition_count)
         if added:
             self.facts = replace(self.facts, partition_count=partition_count)
@@ -358,6 +350,12 @@ class KafkaSource:
 
     def _at(self, positions: Mapping[int, int]) -> list[TopicPartition]:
         return [TopicPartition(self.topic, partition, at) for partition, at in sorted(positions.items())]
+
+
+def _end_of_what_was_kept(reason: str) -> int | None:
+    """Where a log was cut back to that has grown again, by the client's words: an unclean election leaves it so."""
+    found = re.search(r"truncation detected .*broker end offset is (\d+)", reason)
+    return int(found[1]) if found else None
 
 
 def _by_partition(records: list[Message]) -> dict[int, list[Message]]:

@@ -1,11 +1,11 @@
 """What brokers say about topics: which one it is, its partitions, its offsets. Reading and publishing both ask here."""
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from confluent_kafka import (
@@ -19,6 +19,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, TopicDescription
 
 from uniqdb.errors import KafkaUnreachable, TopicMissing, UsageError
+from uniqdb.stream.kafka_identity import TopicFacts, TopicIdentity
 from uniqdb.stream.kafka_settings import KafkaSettings, Start
 
 REQUEST_TIMEOUT_S = 10.0
@@ -38,28 +39,6 @@ _DENIED = {
     KafkaError._SSL,
 }
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class TopicIdentity:
-    """What tells a topic from another one of the same name. Empty where the brokers are too old to tell."""
-
-    cluster_id: str
-    topic_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class TopicFacts:
-    """A topic as its brokers describe it. ``cleanup_policy`` is None where we may not ask for it."""
-
-    identity: TopicIdentity
-    partition_count: int
-    cleanup_policy: str | None
-
-    @property
-    def is_compacted(self) -> bool:
-        """Whether of records with the same key only the last one is sure to stay."""
-        return "compact" in (self.cleanup_policy or "")
 
 
 class Brokers:
@@ -132,9 +111,12 @@ class Brokers:
             try:
                 return {one.partition: int(self._answer(answer, timeout_s).offset) for one, answer in questions.items()}
             except KafkaUnreachable as error:
-                # A broker that has just come back knows no leaders at first.
+                # A broker that has just come back knows no leaders at first; after an election it is the client that
+                # is behind, and remains so until it looks at the topic again.
                 if time.monotonic() > end_at_s or _code_of(error) in _DENIED:
                     raise
+            with contextlib.suppress(KafkaException):
+                self._client.list_topics(topic, timeout=timeout_s)
             time.sleep(_RETRY_PAUSE_S)
         return {}
 
