@@ -23,6 +23,14 @@ def test_defaults(here: Path) -> None:  # noqa: ARG001
     assert load_settings() == Settings("./visits.uniqdb", None, "ts", "uid", "s", *numbers, None)
 
 
+def test_the_place_of_the_cache_is_no_setting_and_no_error(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    monkeypatch.setenv("UNIQDB_CACHE", "/somewhere")
+    assert load_settings() == Settings()
+    monkeypatch.setenv("UNIQDB_CACHES", "/somewhere")
+    with pytest.raises(UsageError, match="did you mean UNIQDB_CACHE"):
+        load_settings()
+
+
 def test_each_place_comes_before_the_next(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_settings(here / "uniqdb.toml", 'store = "fifth"')
     assert load_settings().store == "fifth"

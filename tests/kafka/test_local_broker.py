@@ -93,7 +93,7 @@ def owner() -> Iterator["subprocess.Popen[str]"]:
         process.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_is_left_of_a_broker_whose_owner_is_killed(
     broker: LocalBroker,  # noqa: ARG001 - as above
     owner: "subprocess.Popen[str]",

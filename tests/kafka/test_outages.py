@@ -45,7 +45,7 @@ def test_broker_frozen_for_some_seconds(cluster: Cluster, topic: str) -> None:
     with reading(cluster, topic) as source:
         found = source.poll(2, 300)
         cluster.broker.pause()
-        thaw = threading.Timer(4, cluster.broker.resume)
+        thaw = threading.Timer(3, cluster.broker.resume)
         thaw.start()
         started_at_s = time.monotonic()
         while thaw.is_alive():
@@ -72,7 +72,7 @@ def test_no_broker_later_is_waited_for(cluster: Cluster, topic: str) -> None:
     cluster.create(topic)
     cluster.write(topic, [b"a", b"b"])
     cluster.broker.stop()
-    starter = threading.Timer(1.5, cluster.broker.start)
+    starter = threading.Timer(0.5, cluster.broker.start)
     starter.start()
     try:
         with reading(cluster, topic, {0: 1}, start_timeout_s=0.1) as source:

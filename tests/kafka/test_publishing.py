@@ -194,7 +194,7 @@ def test_broker_frozen_while_publishing(cluster: Cluster, topic: str, store: str
     with publishing(cluster, store) as publisher:
         publisher.publish(records(topic, 5, b"1"))
         cluster.broker.pause()
-        thaw = threading.Timer(3, cluster.broker.resume)
+        thaw = threading.Timer(2, cluster.broker.resume)
         thaw.start()
         publisher.publish(records(topic, 5, b"2"))
         thaw.join()

