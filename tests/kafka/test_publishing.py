@@ -201,6 +201,31 @@ def test_broker_frozen_while_publishing(cluster: Cluster, topic: str, store: str
     assert set(last_values(cluster, topic).values()) == {b"2"}
 
 
+class _HeldUp(list[OutgoingRecord]):
+    """Records whose publisher falls asleep in the middle, as on a machine that is suspended."""
+
+    def __iter__(self) -> Iterator[OutgoingRecord]:
+        for number, one in enumerate(super().__iter__()):
+            if number == 3:
+                time.sleep(3)
+            yield one
+
+
+def test_a_transaction_that_was_held_up_is_undone(
+    cluster: Cluster, topic: str, store: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster.create(topic)
+    short = {"transaction.timeout.ms": 1_000, "message.timeout.ms": 1_000}
+    with publishing(cluster, store, **short) as publisher:
+        publisher.publish(records(topic, 6))
+        with pytest.raises(PublisherFenced, match=r"transaction\.timeout\.ms, 1 s: just start again"):
+            publisher.publish(_HeldUp(records(topic, 6)))
+    with publishing(cluster, store, **short) as publisher:
+        publisher.publish(records(topic, 1))
+    assert len(cluster.read_all(topic)) == 7
+    assert capfd.readouterr().err == ""  # the client would have printed of its own
+
+
 def test_no_broker_at_the_start(store: str) -> None:
     settings = KafkaSettings({"bootstrap.servers": f"127.0.0.1:{free_port()}"}, start_timeout_s=1.0)
     with pytest.raises(KafkaUnreachable, match="Connection refused"):

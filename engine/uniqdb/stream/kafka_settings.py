@@ -4,6 +4,7 @@ Settings of the user are passed through to the client, librdkafka, under its own
 are fixed, and naming them is an error; the others are defaults.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -31,11 +32,15 @@ SECRET_WORDS = (
 )
 """A setting with one of them in its name is never shown."""
 
+CLIENT_LOG = logging.getLogger("uniqdb.kafka")
+"""Gets what the client would print to standard error, which belongs to the program."""
+CLIENT_LOG.addHandler(logging.NullHandler())
+
 Value = str | int | float | bool
 Log = Callable[[str], None]
 
 _ALL_CLIENTS: dict[str, Value] = {
-    # Standard error belongs to the program; what matters of the client's own log comes to us as errors, too.
+    # What matters of the client's own log comes to us as errors, too.
     "log_level": 2,
     "socket.keepalive.enable": True,
     # An outage lasts as long as it lasts, and not up to ten seconds more.
@@ -115,6 +120,11 @@ class KafkaSettings:
         """Settings of a producer; of those with the same id, only the youngest may write."""
         own = {**_PRODUCER_FIXED, "transactional.id": transactional_id}
         return _ALL_CLIENTS | _PRODUCER | dict(self.client) | own
+
+    @property
+    def transaction_timeout_s(self) -> float:
+        """How long brokers leave a transaction open before they undo it, and refuse its producer from then on."""
+        return float(self.client.get("transaction.timeout.ms", _PRODUCER["transaction.timeout.ms"])) / 1_000
 
     def without_secrets(self, text: str) -> str:
         """The text with every secret of these settings hidden: the client repeats values it does not like."""

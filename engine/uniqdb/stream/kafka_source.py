@@ -19,7 +19,7 @@ from confluent_kafka.admin import TopicDescription
 from uniqdb.errors import KafkaUnreachable, OffsetsLost, UsageError
 from uniqdb.stream.kafka_batch import NO_TIMESTAMP_MS, Gap, GapReason, PartitionBatch
 from uniqdb.stream.kafka_identity import StoredPlace, TopicFacts, TopicIdentity, accepted_change, recreated
-from uniqdb.stream.kafka_settings import Accept, KafkaHooks, KafkaSettings, RareLog, Start
+from uniqdb.stream.kafka_settings import CLIENT_LOG, Accept, KafkaHooks, KafkaSettings, RareLog, Start
 from uniqdb.stream.kafka_topic import (
     REQUEST_TIMEOUT_S,
     Brokers,
@@ -201,7 +201,7 @@ class KafkaSource:
         config = self._settings.for_consumer(f"uniqdb-{self.topic}")
         # The handler only takes down what it is given: what it raised would cost the records of that moment.
         try:
-            self._consumer = Consumer({**config, "error_cb": self._errors.append})
+            self._consumer = Consumer({**config, "error_cb": self._errors.append, "logger": CLIENT_LOG})
             self._consumer.assign(self._at(self._fence.next_offsets))
         except KafkaException as error:
             raise refused_settings(self._settings, error) from error

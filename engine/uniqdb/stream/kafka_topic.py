@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 
 from uniqdb.errors import KafkaUnreachable, TopicMissing, UsageError
 from uniqdb.stream.kafka_identity import TopicFacts, TopicIdentity
-from uniqdb.stream.kafka_settings import KafkaSettings, Start
+from uniqdb.stream.kafka_settings import CLIENT_LOG, KafkaSettings, Start
 
 REQUEST_TIMEOUT_S = 10.0
 _GRACE_S = 1.0
@@ -50,7 +50,7 @@ class Brokers:
         self._errors: deque[KafkaError] = deque(maxlen=_ERRORS_KEPT)
         try:
             # Handlers only take down what they are given; one that raised would break what is under way.
-            config: dict[str, Any] = {**settings.for_admin(), "error_cb": self._errors.append}
+            config: dict[str, Any] = {**settings.for_admin(), "error_cb": self._errors.append, "logger": CLIENT_LOG}
             self._client = AdminClient(config)
         except KafkaException as error:
             raise refused_settings(settings, error) from error

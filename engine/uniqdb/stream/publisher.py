@@ -24,11 +24,12 @@ from uniqdb.errors import (
     TopicMissing,
     UniqdbError,
 )
-from uniqdb.stream.kafka_settings import STORE_HEADER, KafkaHooks, KafkaSettings, RareLog
+from uniqdb.stream.kafka_settings import CLIENT_LOG, STORE_HEADER, KafkaHooks, KafkaSettings, RareLog
 from uniqdb.stream.kafka_topic import Brokers, refused_settings, unreachable
 
-PUBLISH_TIMEOUT_S = 60.0
-"""How long a transaction may take with all repetitions; beyond, it is undone, or settled by the next one."""
+PUBLISH_TIMEOUT_S = 30.0
+"""How long a transaction may take with all repetitions; beyond, it is undone, or settled by the next one. Never more
+than half of what brokers allow: a transaction that they undo themselves looks as if a successor had begun."""
 ABORT_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 5.0
 _POLL_S = 0.1
@@ -85,8 +86,8 @@ class Publisher:
         """
         if not records:
             return
-        end_at_s = time.monotonic() + timeout_s
         producer = self._ready(timeout_s)
+        end_at_s = time.monotonic() + min(timeout_s, self._settings.transaction_timeout_s / 2)
         self._undelivered = []
         try:
             producer.begin_transaction()
@@ -158,7 +159,11 @@ class Publisher:
         if self._producer is not None:
             return self._producer
         end_at_s = time.monotonic() + timeout_s
-        config: dict[str, Any] = {**self._settings.for_producer(self._store_uuid), "error_cb": self._errors.append}
+        config: dict[str, Any] = {
+            **self._settings.for_producer(self._store_uuid),
+            "error_cb": self._errors.append,
+            "logger": CLIENT_LOG,
+        }
         try:
             producer = Producer(config)
         except KafkaException as error:
@@ -242,7 +247,8 @@ class Publisher:
     def _fenced(self) -> PublisherFenced:
         return PublisherFenced(
             f"another publisher of the store {self._store_uuid} has begun",
-            hint="one process publishes for a store; end the other one, then start this one again",
+            hint="end the other one, then start this one again; if there is none, a transaction was held up for longer "
+            f"than transaction.timeout.ms, {self._settings.transaction_timeout_s:g} s: just start again",
         )
 
     def _drop(self) -> None:
@@ -282,7 +288,7 @@ class Publisher:
         """The last record from the start's offset to ``upper``, exclusive."""
         config = self._settings.for_consumer(f"uniqdb-{self._store_uuid}")
         # Where the end is reached the broker has nothing to wait for.
-        consumer = Consumer({**config, "fetch.wait.max.ms": 10, "error_cb": self._errors.append})
+        consumer = Consumer({**config, "fetch.wait.max.ms": 10, "error_cb": self._errors.append, "logger": CLIENT_LOG})
         last: Message | None = None
         end_at_s = time.monotonic() + _SEARCH_TIMEOUT_S
         try:
