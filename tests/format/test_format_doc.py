@@ -1,16 +1,19 @@
 """A reader of stores written from docs/format.md alone: it shares no code with the engine, and finds the same."""
 
+import datetime
+import io
 import json
 import re
 from functools import reduce
 from pathlib import Path
 from struct import Struct, unpack_from
+from zoneinfo import ZoneInfo
 
 import lmdb
 import msgspec
 import pytest
 from pyroaring import BitMap
-from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest
+from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest, xxh3_128_digest
 
 import uniqdb
 from engines import options
@@ -18,7 +21,7 @@ from uniqdb import DictionarySizes
 from uniqdb.stream.driver import IngestOptions, ingest_file
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
-NUMBERS = {"meta": 1, "uids": 2, "units": 3, "buckets": 4, "sources": 5, "quarantine": 6}
+NUMBERS = {"meta": 1, "uids": 2, "units": 3, "buckets": 4, "sources": 5, "quarantine": 6, "clocks": 7, "held": 8}
 KINDS = ("minute", "hour", "day", "week", "month", "year")
 NUMBERS.update((kind, 11 + place) for place, kind in enumerate(KINDS))
 ENTRY = Struct("<QHHII")
@@ -61,7 +64,7 @@ class Reading:
             self.raw = {name: dict(txn.cursor(db=table)) for name, table in tables.items()}
         self.rows = {
             name: {key: row(name, key, value) for key, value in self.raw[name].items()}
-            for name in ("meta", "units", "buckets", "sources", "quarantine")
+            for name in ("meta", "units", "buckets", "sources", "quarantine", "clocks", "held")
         }
         self.store, self.state = (msgspec.msgpack.decode(self.rows["meta"][name]) for name in (b"store", b"state"))
         assert self.store["store_uuid"] == manifest["store_uuid"]
@@ -134,20 +137,75 @@ class Reading:
         assert list(hashes) == sorted(xxh3_64_intdigest(uid, self.store["hash_seed"]) for uid in uids)
         return [one for one, of in zip(zip(ordinals, uids, strict=True), hashes, strict=True) if of >= cursor]
 
+    def end_s(self, kind: str, start_s: int) -> int:
+        """Where a bucket ends, by the zone's rules in the store. For zones that are always a whole offset from UTC."""
+        if kind in ("minute", "hour", "day", "week"):
+            return start_s + {"minute": 60, "hour": 3_600, "day": 86_400, "week": 7 * 86_400}[kind]
+        zone = ZoneInfo.from_file(io.BytesIO(self.store["zone_tzif"]))
+        start = datetime.datetime.fromtimestamp(start_s, zone)
+        year, month = divmod(start.month, 12) if kind == "month" else (1, 0)
+        return int(start.replace(year=start.year + year, month=month + 1).timestamp())
+
+    def statuses(self) -> set[int]:
+        """The statuses that occur; each is that of its bucket by what is closed."""
+        through_s = self.state["closed_through_s"]
+        found = set()
+        for key, payload in self.rows["buckets"].items():
+            end_s = self.end_s(KINDS[key[0] - 1], int.from_bytes(key[1:], "big"))
+            assert (payload[24] > 0) == (end_s <= through_s)
+            found.add(payload[24])
+        return found
+
+    def clock(self, name: str, times_s: list[int]) -> list[tuple[int, ...]]:
+        """The held visits (event time, line) of the source, after a look at what is remembered of it.
+
+        ``times_s``: all its plausible times.
+        """
+        rows = {key: msgspec.msgpack.decode(row) for key, row in self.rows["sources"].items()}
+        (key,) = [key for key, row in rows.items() if row["name"] == name]
+        recent, number, clock_s, ahead_limit_s, late_limit_s, pairs = msgspec.msgpack.decode(self.rows["clocks"][key])
+        assert list(unpack_from(f"<{len(recent) // 8}q", recent)) == times_s[-1_000:]
+        assert (number, clock_s) == (len(times_s), rows[key]["clock_s"])
+        assert ahead_limit_s >= rows[key]["ahead_limit_s"]
+        assert late_limit_s >= rows[key]["late_limit_s"]
+        held = {int.from_bytes(at[16:], "big"): row for at, row in self.rows["held"].items() if at[:16] == key}
+        visits = {ticket: msgspec.msgpack.decode(row) for ticket, row in held.items()}
+        assert [[ticket, visit[0]] for ticket, visit in sorted(visits.items())] == pairs
+        assert len(pairs) == rows[key]["held"]
+        assert all(times_s[ticket - 1] == visit[0] for ticket, visit in visits.items())
+        return [tuple(visit) for _, visit in sorted(visits.items())]
+
+
+def shuffle(number: int) -> str:
+    return f"visitor {number * number % 7_919} é"
+
+
+BEGUN = [1_468_300_000 + 11 * number for number in range(120)]
+"""Times of a file that is not read to its end: late for what the file before it has closed."""
+BEGUN[70], BEGUN[100] = BEGUN[70] + 2**26, BEGUN[100] - 2**26
+CALLED = [999_990_000 + 7 * number for number in range(30)]
+"""Times of calls in the name of a source."""
+
 
 @pytest.mark.parametrize(("sizes", "commit_visits"), [(SMALL, 150), (DictionarySizes(), 9_000)])
 def test_an_independent_reader_finds_the_same(store_path: Path, sizes: DictionarySizes, commit_visits: int) -> None:
-    lines = [f'{{"ts":{1_468_244_384 + 23 * n},"uid":"visitor {n * n % 7_919} é"}}\n' for n in range(9_000)]
-    source = store_path.with_name("visits.jsonl")
+    times_s = [1_468_244_384 + 23 * n for n in range(9_000)]
+    lines = [f'{{"ts":{time_s},"uid":"{shuffle(n)}"}}\n' for n, time_s in enumerate(times_s)]
+    source, begun = store_path.with_name("visits.jsonl"), store_path.with_name("begun.jsonl")
     source.write_text("".join([*lines, "no visit\n"]))
+    records = [f'{{"ts":{time_s},"uid":"{shuffle(n)}"}}' for n, time_s in enumerate(BEGUN)]
+    begun.write_text("\n".join(records) + "\n")
     expected = {}
-    with uniqdb.open(store_path, timezone="Asia/Kolkata", options=options(commit_visits, sizes)) as db:
+    with uniqdb.open(store_path, timezone="Asia/Kolkata", options=options()) as db:
+        db.add_many(CALLED, ["caller"] * len(CALLED), source="app")
+    with uniqdb.open(store_path, options=options(commit_visits, sizes)) as db:
         for first in range(0, 3_000, 150):
             db.add_many(
                 range(10**9 + first, 10**9 + first + 150), [f"older {n % 977}" for n in range(first, first + 150)]
             )
             db.commit()
         ingest_file(db, source, IngestOptions(commit_visits=commit_visits))
+        ingest_file(db, begun, should_stop=lambda: True)
         for kind in KINDS:
             for record in db.series(kind):
                 expected[kind, record.start_ts] = record.count, record.visits, record.revision, record.status
@@ -176,9 +234,27 @@ def test_an_independent_reader_finds_the_same(store_path: Path, sizes: Dictionar
     assert (state["event_time_s_min"], state["event_time_s_max"]) == (info.event_time_s_min, info.event_time_s_max)
     kinds = [kind for kind, _ in found]
     assert (state["weeks"], state["years"]) == (kinds.count("week"), kinds.count("year"))
-    (read,) = map(msgspec.msgpack.decode, reading.rows["sources"].values())
-    assert read == msgspec.to_builtins(info.sources[0])
+    sources = {row["name"]: row for row in map(msgspec.msgpack.decode, reading.rows["sources"].values())}
+    assert sources == {one.name: msgspec.to_builtins(one) for one in info.sources}
+    read = sources["visits.jsonl"]
     assert (read["position_bytes"], read["lines"], read["finished"]) == (source.stat().st_size, 9_001, True)
+    assert (sources["begun.jsonl"]["visits"], sources["begun.jsonl"]["finished"]) == (118, False)
+    assert (sources["app"]["kind"], sources["app"]["finished"]) == ("call", True)
+    assert xxh3_128_digest(b"call\0app") in reading.rows["sources"]
+    assert reading.clock("visits.jsonl", times_s) == reading.clock("app", CALLED) == []
+    starts = {n: sum(len(record.encode()) + 1 for record in records[:n]) for n in (70, 100)}
+    assert reading.clock("begun.jsonl", BEGUN) == [
+        (BEGUN[n], shuffle(n), at, n + 1, xxh3_64_hexdigest(records[n].encode())) for n, at in starts.items()
+    ]
+    assert reading.rows["clocks"].keys() == reading.rows["sources"].keys()
+    assert reading.statuses() == {0, 1, 2}
+    assert (read["clock_s"], sources["app"]["clock_s"]) == (times_s[-1], CALLED[-1])
+    assert state["ended_clock_s"] == times_s[-1]
+    assert state["closed_through_s"] == times_s[-1] - 5, "it stays where the file that ended has brought it"
+    assert state["clock_s"] == sources["begun.jsonl"]["clock_s"] == sorted(BEGUN)[-21], "one lies too far ahead"
+    assert state["reference_s"] > times_s[-1]
+    assert set(state["late_visits"]) == {"minute", "hour", "day"}
+    assert state["late_visits"]["minute"] == 118
     (refused,) = map(msgspec.msgpack.decode, reading.rows["quarantine"].values())
     place = {"origin": "visits.jsonl", "position": read["position_bytes"] - 9, "line": 9_001}
     whole = {"record": b"no visit", "record_hash": xxh3_64_hexdigest(b"no visit")}

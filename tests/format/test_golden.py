@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import lmdb  # to put the recorded rows into a store below the engine
+import msgspec
 import numpy as np
 import pytest
 
@@ -20,10 +21,11 @@ from model import Model
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.creation import write_empty_store
 from uniqdb.format import FORMAT_VERSION, READABLE_VERSIONS, Database
+from uniqdb.intake import HeldRow, Place, open_intake, read_held
 from uniqdb.manifest import Manifest, read_manifest, write_manifest
 from uniqdb.meta import SourceRow
 from uniqdb.quarantine import Quarantined, read_quarantine
-from uniqdb.writer import Commit
+from uniqdb.writer import nothing
 
 GOLDEN = {version: Path(__file__).with_name(f"golden_v{version}.txt") for version in sorted(READABLE_VERSIONS)}
 STORE_UUID = "00000000-0000-4000-8000-000000000001"
@@ -32,10 +34,19 @@ TIMES = [1_468_244_384 + step * step * 977 for step in range(90)]
 UIDS = [f"visitor-{step % 37:02d}" + "é" * (step % 3) for step in range(90)]
 CROWD = [f"crowd-{number}" for number in range(80)]
 """From format 2 on: a minute of so many that they do not stand in its row."""
+SOURCE_KEY = b"source-of-16-bytes"[:16]
+SOURCE_TIMES = [1_476_000_000 + 10 * step for step in range(40)]
+SOURCE_UIDS = [f"reader-{step % 9}" for step in range(40)]
+"""From format 2 on: a source with a clock, which closes most of the others' buckets, ..."""
+LATE_TIME_S, HELD_TIME_S = TIMES[0] + 6, SOURCE_TIMES[-1] + 5 * 3_600
+"""... a late visit of a call, and one of the source that is held."""
 
 
 def write_store(path: Path) -> None:
-    """The golden store: 90 visits in commits of 20, a crowd in two commits, a source, a refused record."""
+    """The golden store: 90 visits in commits of 20, a crowd in two commits, a source, a refused record, a late visit.
+
+    The source is not at its end, and holds a visit. It closes buckets in its first commit.
+    """
     write_empty_store(path, CalendarZone.from_name(ZONE), STORE_UUID, 7)
     with uniqdb.open(path, options=options(20)) as db:
         for first in range(0, 90, 20):
@@ -46,7 +57,24 @@ def write_store(path: Path) -> None:
             db.commit()
         source = SourceRow(name="visits.jsonl", ts_field="ts", uid_field="uid", ts_unit="s", position_bytes=99)
         refused = [Quarantined("malformed", "visits.jsonl", b"{bad", 12, 2)]
-        db.write(Commit(np.empty(0, np.int64), [], refused, {b"source-of-16-bytes"[:16]: source}))
+        intake = open_intake(None, SOURCE_KEY, source)
+        for times, uids in ((SOURCE_TIMES, SOURCE_UIDS), ([HELD_TIME_S], ["late reader"])):
+            reference_s = SOURCE_TIMES[-1] + 86_400
+            intake.take(np.array(times, np.int64), list(uids), reference_s, lambda _: Place(77, 3, "0123456789abcdef"))
+            taken = intake.cut(is_open=True)
+            commit = nothing().then(taken, refused)
+            source = msgspec.structs.replace(
+                source,
+                visits=source.visits + len(taken.uids),
+                refused=1,
+                held=intake.held,
+                clock_s=intake.clock_s,
+            )
+            commit.sources[SOURCE_KEY] = source
+            db.write(commit)
+            intake.committed()
+            refused = []
+        db.add_new_data(LATE_TIME_S, UIDS[0])
 
 
 def rows(path: Path) -> Iterator[str]:
@@ -87,6 +115,7 @@ def test_the_recorded_store_is_read_checked_and_continued(store_path: Path, vers
     model.add(TIMES, UIDS)
     if version > 1:
         model.add([TIMES[0]] * 90, CROWD + CROWD[70:])
+        model.add([*SOURCE_TIMES, LATE_TIME_S], [*SOURCE_UIDS, UIDS[0]])
     with uniqdb.open(store_path, timezone=ZONE, options=options()) as db:
         assert db.check().problems == []
         assert rows_of(db) == model.rows()
@@ -94,7 +123,21 @@ def test_the_recorded_store_is_read_checked_and_continued(store_path: Path, vers
         assert [(source.name, source.position_bytes) for source in info.sources] == [("visits.jsonl", 99)]
         assert info.quarantined == {"malformed": 1}
         with db.snapshot() as snapshot:
-            assert [row.record for _, row in read_quarantine(snapshot.answers.view)] == [b"{bad"]
+            view, completeness = snapshot.answers.view, snapshot.completeness()
+            assert [row.record for _, row in read_quarantine(view)] == [b"{bad"]
+            held = [row for _, row in read_held(view, SOURCE_KEY)]
+        statuses = {one.start_ts: one.status for one in db.series("minute")}
+        if version > 1:
+            assert held == [HeldRow(HELD_TIME_S, "late reader", 77, 3, "0123456789abcdef")]
+            assert completeness.sources[0].clock_s == completeness.clock_s == SOURCE_TIMES[-20]
+            assert completeness.closed_through_s == SOURCE_TIMES[-20] - 5
+            assert completeness.sources[0].ahead_limit_s == 800, "80 steps of 10 s"
+            first, *others, last = statuses.values()
+            assert (first, last) == ("amended", "provisional")
+            assert others.count("final") > len(TIMES) - 10
+        else:
+            assert (held, completeness.clock_s, completeness.closed_through_s) == ([], None, None)
+            assert set(statuses.values()) == {"provisional"}
         assert read_manifest(store_path).format_version == FORMAT_VERSION, "older programs must refuse it from now on"
         db.add_many(TIMES, [f"new-{uid}" for uid in UIDS])
         model.add(TIMES, [f"new-{uid}" for uid in UIDS])
