@@ -151,6 +151,16 @@ def test_calls_without_a_source_close_nothing_and_amend_what_is_closed(db: uniqd
     assert record(db, "minute", T).status == "amended"
 
 
+def test_what_waits_does_not_move_the_default_as_of(db: uniqdb.Engine) -> None:
+    add(db, range(T, T + 60), uid="ann")
+    db.add_new_data(T + 40 * DAY_S, "wild")
+    db.commit()
+    assert db.check_if_uid_exists("ann0", "7d")
+    db.add_new_data(T + 41 * DAY_S, "waits")
+    assert db.check_if_uid_exists("ann0", "7d"), "as when nothing waits"
+    assert db.count("7d").as_of == "2016-07-11"
+
+
 def test_the_slowest_open_source_decides(db: uniqdb.Engine) -> None:
     add(db, np.repeat(np.arange(T, T + 600), 25), source="fast")
     assert record(db, "minute", T).status == "final"
