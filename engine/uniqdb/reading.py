@@ -112,9 +112,10 @@ class Reader:
         """
         with self._lock:
             if window is None:
-                state, newest = self.answers.state, self.answers.as_of_default_s()
-                first = newest if state.event_time_s_min is None else state.event_time_s_min
-                return self.answers.count_interval(first // 60 * 60, newest // 60 * 60 + 60)
+                first_s, newest_s = self.answers.state.event_time_s_min, self.answers.state.event_time_s_max
+                if first_s is None or newest_s is None:
+                    first_s = newest_s = self.answers.as_of_default_s()  # which says that there is nothing
+                return self.answers.count_interval(first_s // 60 * 60, newest_s // 60 * 60 + 60)
             if not _is_trailing(window):
                 return self.answers.bucket_record(self._facts.period(window))
             found = self._resolve(window, as_of)

@@ -161,6 +161,16 @@ def test_what_waits_does_not_move_the_default_as_of(db: uniqdb.Engine) -> None:
     assert db.count("7d").as_of == "2016-07-11"
 
 
+def test_a_count_of_all_time_goes_beyond_the_clock(db: uniqdb.Engine) -> None:
+    with pytest.raises(uniqdb.NotFound):
+        db.count()
+    add(db, range(T, T + 200))
+    db.add_new_data(T + DAY_S, "new")
+    found = db.count()
+    assert (found.count, found.visits, found.status) == (51, 201, "provisional")
+    assert found.end_ts == T + DAY_S + 60
+
+
 def test_the_slowest_open_source_decides(db: uniqdb.Engine) -> None:
     add(db, np.repeat(np.arange(T, T + 600), 25), source="fast")
     assert record(db, "minute", T).status == "final"
