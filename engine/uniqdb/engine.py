@@ -226,9 +226,8 @@ class Engine:
     def count(self, window: str | None = None, *, as_of: Moment | None = None) -> CountRecord:
         """The exact number of different visitors of a trailing window or a period; without one, of all time.
 
-        ``count("30d")`` ends with the day of the store's clock (where no source has one: of the newest visit) unless
-        ``as_of`` says otherwise. Commits what waits first. Cost: a period is one row; a window the union of the fewest
-        buckets that cover it.
+        ``count("30d")`` ends with the day of the store's clock unless ``as_of`` says otherwise. Commits what waits
+        first. Cost: a period is one row; a window the union of the fewest buckets that cover it.
         """
         with self._lock:
             return self._fresh().count(window, as_of=as_of)
@@ -378,10 +377,9 @@ class Engine:
         if window[-1:] not in ("d", "h", "m"):
             bucket = self._facts.period(window)
             return bucket.start_s, bucket.end_s
-        state = reader.answers.state
-        # What waits has no source: it does not move the clock that the committed visits have given the store.
-        now_s = max([*self._times_s, state.event_time_s_max or 0]) if state.clock_s is None else state.clock_s
-        found = resolve_window(self._zone, window, as_of, now_s)
+        newest_s = max([*self._times_s, reader.answers.state.event_time_s_max or 0])
+        clock_s = reader.answers.state.clock_s  # what waits here has no source, and moves no clock
+        found = resolve_window(self._zone, window, as_of, newest_s if clock_s is None else clock_s)
         return found.start_s, found.end_s
 
     def _reading(self) -> Reader:
