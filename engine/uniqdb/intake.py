@@ -143,7 +143,7 @@ class Intake:
         return verdicts
 
     def end(self) -> None:
-        """The source is at its end: nothing stays held, and the clock moves up to its newest visit."""
+        """The source is at its end: nothing stays held, and the clock moves to its newest visit within the limit."""
         judged = self._judge.end()
         self._release(judged, np.full(1, self._peak_s))
         self._rise(judged, np.empty(0, np.int64))

@@ -49,7 +49,7 @@ class DictionarySizes:
 
 @dataclass(frozen=True, slots=True)
 class OpenOptions:
-    """How a handle behaves. None of it is stored and none of it changes a count."""
+    """How a handle behaves. None of it is stored, and only ``wall_clock`` can change a count."""
 
     commit: CommitRule = CommitRule()
     caches: CacheSizes = CacheSizes()

@@ -28,7 +28,7 @@ _COUNTED = b"\xff"
 class QuarantineRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """One refused record.
 
-    ``position`` is the byte offset in the source, ``line`` counts from 1; both 0 for calls without a source.
+    ``position`` is the byte offset in the source, ``line`` counts from 1; both 0 for calls.
     ``event_time_s`` and ``uid`` are there if they could be made out. If both were, they are all that is kept; else
     ``record`` is the record's first 1 KiB and ``record_hash`` the xxh3-64 of all of it.
     """

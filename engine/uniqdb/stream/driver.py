@@ -31,7 +31,7 @@ from uniqdb.writer import Commit
 
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
-    """How a file is read. ``fields`` change results and are stored with the source; the rest does not."""
+    """How a file is read. ``fields`` and ``limits`` decide what counts, and are stored with the source."""
 
     fields: FieldSettings = DEFAULT_FIELDS
     commit_visits: int = COMMIT_VISITS
@@ -44,7 +44,7 @@ class IngestOptions:
     source_name: str = ""
     """Name of the source, instead of the file's identity."""
     limits: EventTimeLimits = DEFAULT_LIMITS
-    """How far from the clock of its source a visit may lie. Changes results, and is stored with the source."""
+    """How far from the clock of its source a visit may lie and count at once."""
     wall_clock: Callable[[], float] = time.time
     """Unix seconds: a visit more than a day after this moment is implausible."""
 
