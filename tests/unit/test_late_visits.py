@@ -171,6 +171,18 @@ def test_a_count_of_all_time_goes_beyond_the_clock(db: uniqdb.Engine) -> None:
     assert found.end_ts == T + DAY_S + 60
 
 
+def test_a_wrong_time_within_the_limits_carries_the_clock_as_far_as_documented(db: uniqdb.Engine) -> None:
+    add(db, range(T, T + 300))
+    assert completeness(db).clock_s == T + 280
+    add(db, [T + 299 + 500])
+    assert completeness(db).clock_s == T + 281, "one visit further: it looks like an honest one"
+    reset_clock(db, "web", end=True)
+    assert completeness(db).clock_s == T + 799, "at the end the newest visit within the limit"
+    add(db, [T + 30 * DAY_S], source="single")
+    reset_clock(db, "single", end=True)
+    assert completeness(db).clock_s == T + 30 * DAY_S, "a source of one visit is believed"
+
+
 def test_the_slowest_open_source_decides(db: uniqdb.Engine) -> None:
     add(db, np.repeat(np.arange(T, T + 600), 25), source="fast")
     assert record(db, "minute", T).status == "final"
