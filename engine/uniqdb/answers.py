@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise, repeat
 from typing import TypeVar
 
 import numpy as np
@@ -264,10 +264,22 @@ class Answers:
             end_ts=end_s,
             timezone=self.zone.name,
             status=row.status.word,
-            complete=settled and first is not None and first <= start_s,
+            complete=settled and first is not None and first <= start_s and not self._has_gap(start_s, end_s),
             revision=row.revision,
             epoch=self.facts.epoch,
         )
+
+    def _has_gap(self, start_s: int, end_s: int) -> bool:
+        return any(gap.touches(start_s, end_s) for gap in self.state.gaps)
+
+    def records_of(self, keys: list[bytes]) -> Iterator[CountRecord]:
+        """The record of each bucket with one of these keys, which ascend. About 10 us each."""
+        for granularity, group in groupby(keys, key=lambda key: key[0]):
+            starts_s = [parse_bucket_key(key)[1] for key in group]
+            kind = Granularity(granularity)
+            ends_s = ends_of(self.zone, kind, np.array(starts_s, np.int64)).tolist()
+            for bucket in map(Bucket, repeat(kind), starts_s, ends_s):
+                yield self.bucket_record(bucket)
 
     def uids(self, ordinals: BitMap) -> Iterator[str]:
         """The uids of the ordinals, in no order: one sequential scan of the dictionary."""

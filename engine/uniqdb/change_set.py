@@ -37,6 +37,10 @@ class ChangeSet:
         """Whether the row is written or deleted."""
         return key in self._changes.get(database, ())
 
+    def keys(self, database: Database) -> list[bytes]:
+        """The keys of the rows that are written."""
+        return [key for key, value in self._changes.get(database, {}).items() if value is not None]
+
     def __bool__(self) -> bool:
         return any(self._changes.values())
 

@@ -4,7 +4,7 @@ A bucket is closed once the store's clock has passed its end by the allowed late
 that goes: every bucket that ends at or before it is closed. It only rises; a clock that goes back closes nothing new.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,6 +33,8 @@ class Closing:
     late_through_s: I64Array
     late_visits: dict[str, int] = field(default_factory=dict)
     """By granularity: how many visits amended a closed bucket. Filled by `statuses`."""
+    late_days_s: set[int] = field(default_factory=set)
+    """Starts of the closed days that visits amended. Filled by `statuses`."""
 
     @classmethod
     def of(cls, zone: CalendarZone, edges_s: tuple[int, int], times_s: I64Array, through_s: I64Array) -> "Closing":
@@ -54,8 +56,14 @@ class Closing:
             statuses[at[is_late]] = int(Status.AMENDED)
             if is_late.any():
                 self.late_visits[granularity.word] = int(is_late.sum())
+                if granularity is Granularity.DAY:
+                    self.late_days_s = set(starts_s[at[is_late]].tolist())
         codes: list[int] = statuses.tolist()
         return codes
+
+    def from_the_start(self) -> "Closing":
+        """As if nothing had been closed before."""
+        return replace(self, before_s=NOTHING_CLOSED)
 
     def close_untouched(self, plan: CommitPlan) -> dict[bytes, BucketRow]:
         """Put the rows of closed buckets that the commit does not touch otherwise; returns them.

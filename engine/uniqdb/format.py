@@ -42,12 +42,15 @@ class Database(IntEnum):
     QUARANTINE = 6
     CLOCKS = 7
     HELD = 8
+    OUTBOX = 9
+    DUE = 10
     MINUTE = 11
     HOUR = 12
     DAY = 13
     WEEK = 14
     MONTH = 15
     YEAR = 16
+    WINDOWS = 17
 
     @property
     def file_name(self) -> bytes:

@@ -116,7 +116,9 @@ class Intake:
         """What was refused since the last commit."""
         return self._refused
 
-    def take(self, times_s: I64Array, uids: list[str], reference_s: int, place_of: Callable[[int], Place]) -> U8Array:
+    def take(
+        self, times_s: I64Array, uids: list[str], reference_s: I64Array | int, place_of: Callable[[int], Place]
+    ) -> U8Array:
         """Judge further visits, in the order of the source; returns the code of each one's verdict (see `VERDICTS`).
 
         ``place_of`` tells where the visit of an index stands; it is asked only about held and implausible ones.
@@ -142,9 +144,11 @@ class Intake:
         self._rise(judged, clocks_s)
         return verdicts
 
-    def end(self) -> None:
-        """The source is at its end: nothing stays held, and the clock moves to its newest visit within the limit."""
-        judged = self._judge.end()
+    def end(self, *, follow: bool = False) -> None:
+        """The source is at its end: nothing stays held and, unless more will ``follow``, its clock moves to its newest
+        visit within the limit.
+        """
+        judged = self._judge.end(follow=follow)
         self._release(judged, np.full(1, self._peak_s))
         self._rise(judged, np.empty(0, np.int64))
 

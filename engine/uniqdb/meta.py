@@ -1,6 +1,6 @@
 """The rows of ``meta`` that say what the store is and how far it got, and the sources' rows (MessagePack maps)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import msgspec
@@ -28,6 +28,44 @@ class StoreRow(msgspec.Struct, frozen=True):
     format_version: int = FORMAT_VERSION
 
 
+class GapRow(msgspec.Struct, frozen=True):
+    """Records that were never read: of one source, from an offset to before another one.
+
+    Their event times are taken to lie in ``[from_s, to_s)``; ``to_s`` None: up to a time that is not known yet.
+    """
+
+    source: str
+    expected: int
+    resumed_at: int
+    reason: str
+    from_s: int
+    to_s: int | None = None
+
+    def touches(self, start_s: int, end_s: int) -> bool:
+        """Whether visits of ``[start_s, end_s)`` may be missing."""
+        return self.from_s < end_s and (self.to_s is None or self.to_s > start_s)
+
+
+class KafkaPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a partition of a topic was read, and what closes buckets by it. Times are Unix seconds.
+
+    ``next_offset`` is the first offset not yet read. ``closing_clock_s`` is the clock of its visits or, when it is
+    caught up, of arrival; ``idle``: nothing waits for it. ``delay_s`` is the delay of its recent visits,
+    ``last_arrival_s`` and ``largest_arrival_s`` are record timestamps.
+    """
+
+    topic: str
+    partition: int
+    next_offset: int
+    cluster_id: str = ""
+    topic_id: str = ""
+    closing_clock_s: int | None = None
+    idle: bool = False
+    delay_s: int = 0
+    last_arrival_s: int | None = None
+    largest_arrival_s: int | None = None
+
+
 class StateRow(msgspec.Struct, frozen=True):
     """``meta/state``: rewritten by every commit. ``weeks`` and ``years`` are the numbers of those bucket rows."""
 
@@ -51,6 +89,10 @@ class StateRow(msgspec.Struct, frozen=True):
     """By granularity: visits that amended a closed bucket."""
     discarded: dict[str, int] = {}
     """By reason: refused records that the user threw away."""
+    publishes: bool = False
+    """Whether commits say in ``outbox`` what is to be published: from the first time that it was on."""
+    gaps: tuple[GapRow, ...] = ()
+    """Records of topics that were given up, with the consent of the user."""
     expired: int = 0
     """Visits for which no granularity has members left."""
     skipped: dict[str, int] = {}
@@ -67,7 +109,8 @@ class StateRow(msgspec.Struct, frozen=True):
 class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
     """One row of ``sources``: how far a file was read. Positions are bytes of the decompressed stream.
 
-    ``kind`` is ``file``, ``named`` if the user named the source, or ``call`` for one that a program names. ``reading``
+    ``kind`` is ``file``, ``named`` if the user named the source, ``call`` for one that a program names,
+    ``kafka`` for a partition of a topic. ``reading``
     counts how often the same input was read anew. ``damaged_at_bytes`` is the position at which the input could not be
     decoded further, or -1. Of its records, ``visits`` are accepted, ``refused`` in quarantine, ``held`` neither yet.
     ``ended``: it is over although its end was not read (``clock reset --end``, or it was begun anew).
@@ -96,11 +139,22 @@ class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
     clock_s: int | None = None
     held: int = 0
     ended: bool = False
+    kafka: KafkaPlace | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether the store's clock waits for it."""
+        """Whether it is not over."""
         return not self.finished and not self.ended
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether the store's clock waits for it."""
+        return self.is_open and not (self.kafka is not None and self.kafka.idle)
+
+    @property
+    def closing_clock_s(self) -> int | None:
+        """The clock by which it closes buckets."""
+        return self.clock_s if self.kafka is None else self.kafka.closing_clock_s
 
 
 _Row = TypeVar("_Row", StoreRow, StateRow, SourceRow)
@@ -137,6 +191,13 @@ def read_sources(view: ReadView) -> Iterator[tuple[bytes, SourceRow]]:
     """(key, row) of every source."""
     for key, payload in view.rows(Database.SOURCES, b"", b"\xff" * 64):
         yield key, decode_row(Database.SOURCES, key, payload, SourceRow)
+
+
+def with_gaps(gaps: tuple[GapRow, ...], more: Iterable[GapRow]) -> tuple[GapRow, ...]:
+    """The gaps with further ones, or with where open ones end."""
+    found = {(gap.source, gap.resumed_at, gap.from_s): gap for gap in gaps}
+    found |= {(gap.source, gap.resumed_at, gap.from_s): gap for gap in more}
+    return tuple(found.values())
 
 
 def read_source(view: ReadView, key: bytes) -> SourceRow | None:

@@ -185,6 +185,13 @@ def read_quarantine(view: ReadView) -> Iterator[tuple[int, QuarantineRow]]:
         yield int.from_bytes(key, "big"), _decoded(key, payload, QuarantineRow)
 
 
+def read_quarantined(view: ReadView, number: int) -> QuarantineRow | None:
+    """The refused record with this id, or None."""
+    key = number.to_bytes(_ID_BYTES, "big")
+    payload = view.row(Database.QUARANTINE, key)
+    return None if payload is None else _decoded(key, payload, QuarantineRow)
+
+
 def read_counted(view: ReadView) -> Iterator[CountedRow]:
     """What was refused beyond the bound."""
     for key, payload in view.rows(Database.QUARANTINE, _COUNTED, b"\xff" * (_ID_BYTES + 2)):

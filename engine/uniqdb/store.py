@@ -35,7 +35,7 @@ from uniqdb.limits import (
 PAGE_ROUND_BYTES = 1024 * 1024
 _DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.CursorFullError, lmdb.BadTxnError)
 """What LMDB raises where its own pages make no sense (no checksum of ours covers them), and ever after in that view."""
-_ADDED = frozenset({Database.CLOCKS, Database.HELD})
+_ADDED = frozenset({Database.CLOCKS, Database.HELD, Database.OUTBOX, Database.DUE, Database.WINDOWS})
 """Databases that a store may lack because it is older: its next writer makes them, a reader finds nothing in them."""
 Handle: TypeAlias = Any  # LMDB's handle of a named database; its type has no public name
 

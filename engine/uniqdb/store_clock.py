@@ -29,7 +29,7 @@ class OpenSources:
     @classmethod
     def read(cls, view: ReadView) -> "OpenSources":
         """As of the view's commit."""
-        return cls({key: row.clock_s for key, row in read_sources(view) if row.is_open}, set())
+        return cls({key: row.closing_clock_s for key, row in read_sources(view) if row.is_waited_for}, set())
 
     def copy(self) -> "OpenSources":
         """One that a commit in the making may change."""
@@ -107,7 +107,7 @@ def pass_time(
         if not one.is_open and one.clock_s is not None:
             ended.append(one.clock_s)
     for key, row in rows.items():
-        sources.put(key, row.clock_s, is_open=row.is_open)
+        sources.put(key, row.closing_clock_s, is_open=row.is_waited_for)
         if not row.is_open and row.clock_s is not None:
             ended.append(row.clock_s)
     ended_s = max(ended, default=None)

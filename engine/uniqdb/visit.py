@@ -42,6 +42,7 @@ class Reason(StrEnum):
     AHEAD = "ahead"
     TOO_LATE = "too_late"
     DAMAGED = "damaged"
+    NO_VALUE = "no_value"
 
 
 _UNITS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}

@@ -16,11 +16,22 @@ from uniqdb.commit_plan import CommitPlan
 from uniqdb.format import Database
 from uniqdb.granularity import Granularity
 from uniqdb.intake import Advance, Taken, write_advance
-from uniqdb.meta import STATE_KEY, SourceRow, StateRow, read_state, write_row
+from uniqdb.meta import STATE_KEY, GapRow, SourceRow, StateRow, read_state, with_gaps, write_row
 from uniqdb.options import OpenOptions
+from uniqdb.outbox import (
+    WindowKey,
+    WindowRow,
+    acknowledge,
+    all_bucket_keys,
+    mark_due,
+    quarantine_key,
+    queue,
+    queue_window,
+)
 from uniqdb.quarantine import NOTHING_GONE, Gone, Quarantined, remove_quarantined, write_quarantine
 from uniqdb.store import Store, StoreMoved
 from uniqdb.store_clock import OpenSources, pass_time
+from uniqdb.trailing import due_by
 from uniqdb.uid_dictionary import Resolved, UidDictionary
 from uniqdb.uid_upkeep import DictionaryUpkeep
 from uniqdb.visit import I64Array
@@ -45,6 +56,14 @@ class Commit:
     """Close every bucket that has visits."""
     gone: Gone = NOTHING_GONE
     """What leaves quarantine."""
+    published: dict[bytes, int] = field(default_factory=dict)
+    """What leaves the outbox: keys, each with the commit number of what was sent."""
+    windows: list[tuple[WindowKey, WindowRow, bytes]] = field(default_factory=list)
+    """Trailing windows that were worked out, with their records."""
+    gaps: list[GapRow] = field(default_factory=list)
+    """Records of topics that were given up; one with the source and offset of an open gap says where that ends."""
+    is_publishing: bool = False
+    """From now on commits say what is to be published; the first time that is every bucket there is."""
 
     def then(self, taken: Taken, refused: list[Quarantined]) -> "Commit":
         """This commit followed by what one source took, and by its refused records."""
@@ -118,6 +137,7 @@ class Writer:
             if commit.uids:
                 resolved, staged, state = self._add_visits(plan, state, commit, closing)
             closed = closing.close_untouched(plan)
+            first_id = state.quarantine_next_id
             if commit.refused:
                 state = write_quarantine(plan, state, commit.refused, self._quarantine_max_rows)
             if commit.gone.rows or commit.gone.counted:
@@ -126,6 +146,7 @@ class Writer:
                 write_row(plan.changes, Database.SOURCES, key, row)
             for advance in commit.advances:
                 write_advance(plan.changes, advance)
+            state = self._queue(plan, state, commit, (closing, first_id))
             write_row(plan.changes, Database.META, STATE_KEY, state)
             try:
                 self._store.commit(plan.changes, based_on=plan.view.txn_id)
@@ -191,6 +212,24 @@ class Writer:
             late_visits=dict(Counter(state.late_visits) + Counter(closing.late_visits)),
         )
         return resolved, staged, state
+
+    def _queue(self, plan: CommitPlan, state: StateRow, commit: Commit, changed: tuple[Closing, int]) -> StateRow:
+        """Say what is to be published of what the commit changes, and take out what has been."""
+        closing, first_id = changed
+        if commit.gaps:
+            state = msgspec.structs.replace(state, gaps=with_gaps(state.gaps, commit.gaps))
+        if commit.is_publishing and not state.publishes:
+            state = msgspec.structs.replace(state, publishes=True)
+            queue(plan, all_bucket_keys(plan.view))
+            mark_due(plan, due_by(self._zone, closing.from_the_start(), state.event_time_s_min, ()))
+        if state.publishes:
+            queue(plan, plan.changes.keys(Database.BUCKETS))
+            queue(plan, map(quarantine_key, range(first_id, state.quarantine_next_id)))
+            mark_due(plan, due_by(self._zone, closing, state.event_time_s_min, closing.late_days_s))
+        acknowledge(plan, commit.published)
+        for key, row, record in commit.windows:
+            queue_window(plan, key, row, record)
+        return state
 
     def _finer_rows(self, level: Level, new_starts: dict[Granularity, I64Array]) -> I64Array:
         """How many finer buckets got their first row in this commit, per bucket of the level."""

@@ -34,10 +34,10 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         ),
     ),
     ("store", frozenset({"change_set", "manifest", "store", "commit_plan"})),
-    ("fragments", frozenset({"fragments", "handle_lock", "meta", "quarantine", "intake", "completeness"})),
+    ("fragments", frozenset({"fragments", "handle_lock", "meta", "quarantine", "intake", "completeness", "outbox"})),
     (
         "members",
-        frozenset({"uid_dictionary", "uid_upkeep", "small_buckets", "bucket_members", "closing", "store_clock"}),
+        frozenset({"uid_dictionary", "uid_upkeep", "small_buckets", "bucket_members", "closing", "store_clock", "trailing"}),
     ),
     ("answers", frozenset({"answers"})),
     ("check", frozenset({"retention", "check"})),

@@ -1,0 +1,323 @@
+"""The long-running service: from a Kafka topic into the store, and every count back to Kafka.
+
+One thread, one loop: poll, judge, commit when it is time, publish what the commit made ready. A commit holds visits,
+refused records, the next offsets, the clocks, what is to be published and what has been. So a process that dies at any
+instant is started again and goes on; at worst records that were published are published once more, with the same keys
+and revisions.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from uniqdb.engine import Engine
+from uniqdb.errors import KafkaUnreachable
+from uniqdb.limits import COMMIT_VISITS, IDLE_TIMEOUT_S
+from uniqdb.meta import GapRow, KafkaPlace, SourceRow, StateRow, read_sources
+from uniqdb.outbox import WindowKey, read_due
+from uniqdb.recent_times import DEFAULT_LIMITS, EventTimeLimits
+from uniqdb.stream.emission import WINDOW_INTERVAL_S, Chosen, Emission, EmissionRules, Urgency, work_out
+from uniqdb.stream.file_identity import assert_same_settings
+from uniqdb.stream.kafka_identity import TopicIdentity
+from uniqdb.stream.kafka_settings import KafkaHooks, KafkaSettings
+from uniqdb.stream.kafka_source import KafkaSource
+from uniqdb.stream.partition import Moment, Partition
+from uniqdb.stream.publisher import Publisher
+from uniqdb.visit import DEFAULT_FIELDS, FieldSettings
+from uniqdb.writer import Commit, nothing
+
+POLL_S = 0.1
+POLL_RECORDS = 10_000
+LIVE_INTERVAL_S = 0.5
+"""How long read records wait for their commit; a part of the 6.5 s in which a minute's count is published."""
+LOOK_INTERVAL_S = 1.0
+"""How often it is asked where the topic ends, and which windows are due."""
+REPORT_INTERVAL_S = 5.0
+RETRY_PAUSE_S = 1.0
+WINDOWS_TURN_S = 0.2
+"""So long windows are worked out before it is polled again."""
+HISTORY_S = 86_400
+"""A store whose clock is more than this behind the wall clock, before the end of its topic, reads history."""
+FLUSH_S = 8.0
+"""How long a service that was asked to stop goes on publishing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """What is read and how it is published. ``fields`` and ``limits`` are stored with each partition."""
+
+    input_topic: str = "website_visits"
+    rules: EmissionRules = EmissionRules()
+    fields: FieldSettings = DEFAULT_FIELDS
+    limits: EventTimeLimits = DEFAULT_LIMITS
+    commit_visits: int = COMMIT_VISITS
+    until_caught_up: bool = False
+    """End where the topic ended at the start, with everything published."""
+    take_over: bool = False
+    """Publish into topics whose last records are another store's."""
+    idle_timeout_s: float = IDLE_TIMEOUT_S
+    wall_clock: Callable[[], float] = time.time
+
+
+@dataclass(slots=True)
+class ServiceSummary:
+    """What this run did."""
+
+    records: int = 0
+    visits: int = 0
+    refused: int = 0
+    commits: int = 0
+    published: int = 0
+    elapsed_s: float = 0.0
+
+
+class StreamService:
+    """One run over one topic. Make it, then `run`."""
+
+    def __init__(
+        self, engine: Engine, settings: KafkaSettings, options: ServiceOptions, hooks: KafkaHooks | None = None
+    ) -> None:
+        """Raises as `KafkaSource` and `Publisher` do, and InputRefused for settings other than the stored ones."""
+        self._engine, self._options, self._hooks = engine, options, hooks or KafkaHooks()
+        self.summary = ServiceSummary()
+        self._started_at_s = self._committed_at_s = time.monotonic()
+        stored = self._stored()
+        self._publisher = Publisher(settings, engine.store_uuid, self._hooks)
+        topics = options.rules.topics.names()
+        self._publisher.assert_ours(topics, options.take_over)
+        self._publisher.ensure_topics(topics)
+        positions = {place.partition: place.next_offset for place in stored}
+        known = TopicIdentity(stored[0].cluster_id, stored[0].topic_id) if stored else None
+        self._source = KafkaSource(settings, options.input_topic, positions, known, self._hooks)
+        self._emission = Emission(options.rules)
+        self._partitions: dict[int, Partition] = {}
+        self._published: dict[bytes, int] = {}
+        self._windows_at_s: dict[WindowKey, float] = {}
+        self._looked_at_s = self._windows_looked_at_s = self._reported_at_s = -LOOK_INTERVAL_S
+        self._caught_up: dict[int, bool] = {}
+        self._was_caught_up = False
+        self._retry_at_s = 0.0
+        with engine.snapshot() as snapshot:
+            self._state = snapshot.answers.state
+        self._open_gaps = {gap.source: gap for gap in self._state.gaps if gap.to_s is None}
+        self._open(list(self._source.positions))
+
+    # ------------------------------------------------------------ the run
+    def run(self) -> ServiceSummary:
+        """Read and publish until it is asked to stop or, if so wanted, caught up. Everything read is then committed."""
+        ends = self._ends_at_start() if self._options.until_caught_up else None
+        self._commit(is_publishing=True)
+        while not self._hooks.should_stop():
+            self._turn()
+            if ends is not None and all(self._source.positions.get(one, 0) >= end for one, end in ends.items()):
+                self._finish()
+                break
+        else:
+            self._stop()
+        self.summary.elapsed_s = time.monotonic() - self._started_at_s
+        return self.summary
+
+    def close(self) -> None:
+        """Leave Kafka."""
+        self._source.close()
+        self._publisher.close()
+
+    def _turn(self) -> None:
+        self._read()
+        now = self._now()
+        self._look_where_it_ends(now)
+        for number, one in self._partitions.items():
+            one.tick(now, self._options.idle_timeout_s, caught_up=self._caught_up.get(number, False))
+        if self._is_due(now):
+            self._commit()
+            self._publish(self._urgency(now))
+
+    def _read(self) -> None:
+        for batch in self._source.poll(POLL_S, POLL_RECORDS):
+            self._partitions[batch.partition].take(batch, self._now())
+            self.summary.records += len(batch.values)
+        added = self._source.new_partitions()
+        if added:
+            self._hooks.on_log(f"{self._options.input_topic} has new partitions: {', '.join(map(str, added))}")
+            self._open(added)
+
+    def _finish(self) -> None:
+        """All that the topic held at the start was read: count it all, work out and publish it all."""
+        for one in self._partitions.values():
+            one.end()
+        self._commit()
+        while self._work_out_windows(self._now(), everything=True):
+            self._commit()
+        self._publish_all(Urgency(everything=True), until_s=None)
+
+    def _stop(self) -> None:
+        """Asked to stop: commit, and publish what only waited for its turn."""
+        self._commit()
+        self._publish_all(Urgency(at_once=True, finals_only=self._reads_history()), time.monotonic() + FLUSH_S)
+
+    # ------------------------------------------------------------ the beginning
+    def _stored(self) -> list[KafkaPlace]:
+        """Where the partitions of the topic stand. Raises InputRefused if they were begun with other settings."""
+        found: list[KafkaPlace] = []
+        with self._engine.snapshot() as snapshot:
+            for _, row in read_sources(snapshot.answers.view):
+                if row.kafka is not None and row.kafka.topic == self._options.input_topic:
+                    assert_same_settings(row, self._wanted(row))
+                    found.append(row.kafka)
+        return found
+
+    def _wanted(self, row: SourceRow) -> SourceRow:
+        fields, limits = self._options.fields, self._options.limits
+        return msgspec.structs.replace(
+            row,
+            ts_field=fields.ts_field,
+            uid_field=fields.uid_field,
+            ts_unit=fields.ts_unit,
+            line_bytes_max=fields.line_bytes_max,
+            ahead_limit_s=limits.ahead_limit_s,
+            late_limit_s=limits.late_limit_s,
+        )
+
+    def _open(self, numbers: list[int]) -> None:
+        identity, topic = self._source.facts.identity, self._options.input_topic
+        how = self._options.fields, self._options.limits, self._engine.allowed_lateness_s
+        with self._engine.snapshot() as snapshot:
+            for number in numbers:
+                place = KafkaPlace(
+                    topic=topic,
+                    partition=number,
+                    next_offset=self._source.positions[number],
+                    cluster_id=identity.cluster_id,
+                    topic_id=identity.topic_id,
+                )
+                self._partitions[number] = Partition.open(snapshot.answers.view, place, how, self._now())
+
+    def _ends_at_start(self) -> dict[int, int]:
+        while True:
+            try:
+                return self._source.end_offsets()
+            except KafkaUnreachable as error:
+                if self._hooks.should_stop():
+                    raise
+                self._hooks.on_log(f"{error.message}; trying again")
+                time.sleep(RETRY_PAUSE_S)
+
+    # ------------------------------------------------------------ time
+    def _now(self) -> Moment:
+        return Moment(int(self._options.wall_clock()), time.monotonic())
+
+    def _look_where_it_ends(self, now: Moment) -> None:
+        """Now and then: which partitions are read to their ends. Without an answer none is taken to be."""
+        if now.monotonic_s - self._looked_at_s < LOOK_INTERVAL_S:
+            return
+        self._looked_at_s = now.monotonic_s
+        try:
+            ends = self._source.end_offsets(LOOK_INTERVAL_S)
+        except KafkaUnreachable:
+            self._caught_up = {}
+            return
+        positions = self._source.positions
+        self._caught_up = {one: positions.get(one, 0) >= end for one, end in ends.items()}
+
+    def _reads_history(self) -> bool:
+        clock_s = self._state.clock_s
+        is_behind = clock_s is not None and clock_s < self._options.wall_clock() - HISTORY_S
+        return is_behind and not (self._caught_up and all(self._caught_up.values()))
+
+    def _urgency(self, now: Moment) -> Urgency:
+        """When the end of the topic is reached, what was held back until then is sent."""
+        caught_up = bool(self._caught_up) and all(self._caught_up.values())
+        has_arrived = caught_up and not self._was_caught_up
+        self._was_caught_up = caught_up
+        if has_arrived:
+            self._emission.begin_anew()
+        del now
+        return Urgency(at_once=has_arrived, finals_only=self._reads_history())
+
+    def _left_out(self) -> set[int]:
+        """Idle partitions, for which nothing waits; if all are, they stay where they were."""
+        idle = {number for number, one in self._partitions.items() if one.place.idle}
+        return idle if len(idle) < len(self._partitions) else set()
+
+    def _closes_soon(self) -> bool:
+        """Whether a commit would close a minute."""
+        clocks_s = [
+            one.place.closing_clock_s for number, one in self._partitions.items() if number not in self._left_out()
+        ]
+        if not clocks_s or None in clocks_s:
+            return False
+        reached_s = min(clock_s for clock_s in clocks_s if clock_s is not None) - self._engine.allowed_lateness_s
+        return self._state.closed_through_s is None or reached_s // 60 > self._state.closed_through_s // 60
+
+    # ------------------------------------------------------------ commits
+    def _is_due(self, now: Moment) -> bool:
+        if sum(one.waiting for one in self._partitions.values()) >= self._options.commit_visits:
+            return True
+        if now.monotonic_s - self._committed_at_s < LIVE_INTERVAL_S:
+            return False
+        if self._published or self._closes_soon() or any(one.has_moved for one in self._partitions.values()):
+            return True
+        # What was held back, or could not be published, is looked at again.
+        return now.monotonic_s - self._committed_at_s >= LOOK_INTERVAL_S
+
+    def _commit(self, *, is_publishing: bool = False) -> None:
+        moved = any(one.has_moved for one in self._partitions.values())
+        if moved:
+            self._source.confirm(LOOK_INTERVAL_S)  # it raises if the records may be those of another topic
+        now = self._now()
+        windows = [] if is_publishing else self._work_out_windows(now)
+        left_out = self._left_out()
+        commit = replace(
+            nothing(), published=self._published, windows=windows, is_publishing=is_publishing
+        )
+        rows: dict[int, SourceRow] = {}
+        for number, one in self._partitions.items():
+            taken, refused, rows[number] = one.cut(is_left_out=number in left_out)
+            if one.has_moved or is_publishing:
+                commit = commit.then(taken, refused)
+                self.summary.visits += len(taken.uids)
+                self.summary.refused += len(refused)
+            if one.has_moved or is_publishing or rows[number] != one.row:
+                commit.sources[one.key] = rows[number]
+        commit.gaps.extend(self._gaps(rows))
+        self._committed_at_s = now.monotonic_s
+        if self._is_empty(commit) and not is_publishing:
+            return
+        self._state = self._engine.write(commit)
+        for number, row in rows.items():
+            self._partitions[number].committed(row)
+        self._published = {}
+        self.summary.commits += 1
+        self._report(now)
+
+    def _is_empty(self, commit: Commit) -> bool:
+        closes = self._closes_soon() and bool(commit.sources)
+        something = commit.advances or commit.published or commit.windows or commit.gaps or closes
+        return not something
+
+    def _gaps(self, rows: dict[int, SourceRow]) -> list[GapRow]:
+        """Gaps that the source reports, and where open ones end: with the clock of what came after them."""
+        found: list[GapRow] = []
+        for gap in self._source.take_gaps():
+            one = self._partitions.get(gap.partition)
+            name = f"{self._options.input_topic}/{gap.partition}"
+            from_s = one.row.clock_s if one is not None else None
+            row = GapRow(name, gap.expected, gap.resumed_at, str(gap.reason), from_s or 0)
+            self._open_gaps[name] = row
+            self._hooks.on_log(f"{name}: offsets {gap.expected:,} to {gap.resumed_at:,} are given up: {gap.reason}")
+            found.append(row)
+        for number, row_now in rows.items():
+            open_gap = self._open_gaps.get(row_now.name)
+            has_read_on = row_now.visits > self._partitions[number].row.visits
+            if open_gap is not None and has_read_on and row_now.clock_s is not None and open_gap not in found:
+                ended = msgspec.structs.replace(open_gap, to_s=max(row_now.clock_s, open_gap.from_s))
+                found.append(ended)
+                del self._open_gaps[row_now.name]
+        return found
+
+    def _report(self, now: Moment) -> None:
+        if now.monotonic_s - self._reported_at_s >= REPORT_INTERVAL_S:
+            self._reported_at_s = now.monotonic_s
+            self._source.report_offsets({number: one.place.next_offset for number, one in self._partitions.items()})
