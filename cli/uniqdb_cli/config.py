@@ -19,7 +19,12 @@ from uniqdb_cli.words import (
 )
 
 FORMATS = (OutputFormat.TABLE, OutputFormat.JSON, OutputFormat.JSONL)
-UNSET_MEANS = {"timezone": "UTC", "format": "table on a terminal, jsonl otherwise"}
+UNSET_MEANS = {
+    "timezone": "UTC",
+    "format": "table on a terminal, jsonl otherwise",
+    "bootstrap_servers": "as in kafka_config, else localhost:9092",
+    "kafka_config": "./config/kafka_config.ini or ./kafka_config.ini, if there is one",
+}
 """What happens without a value, where the default is none."""
 
 config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)

@@ -24,6 +24,7 @@ from uniqdb_cli.members import members
 from uniqdb_cli.output import discard_stdout, error_line, say
 from uniqdb_cli.quarantine import quarantine_app
 from uniqdb_cli.query import query
+from uniqdb_cli.serve_stream import serve_stream
 from uniqdb_cli.verify import verify
 
 INTERRUPTED = 130
@@ -76,6 +77,7 @@ app = typer.Typer(
 )
 for command in (init, ingest, query, exists, members, info, check, verify, generate, demo, completion):
     app.command()(command)
+app.command("serve-stream")(serve_stream)
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(clock_app, name="clock")
 app.add_typer(config_app, name="config")

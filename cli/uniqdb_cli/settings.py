@@ -18,6 +18,7 @@ from uniqdb.limits import (
     COMMIT_VISITS,
     COMMIT_VISITS_MAX,
     EVENT_LIMIT_S_MAX,
+    IDLE_TIMEOUT_S,
     LATE_LIMIT_S,
     LINE_BYTES_LIMIT,
     LINE_BYTES_MAX,
@@ -48,6 +49,22 @@ class Settings:
     allowed_lateness_s: int = ALLOWED_LATENESS_S
     commit_visits: int = COMMIT_VISITS
     quarantine_max_rows: int = QUARANTINE_MAX_ROWS
+    bootstrap_servers: str | None = None
+    """None: what kafka_config says, else localhost:9092."""
+    kafka_config: str | None = None
+    """None: ./config/kafka_config.ini or ./kafka_config.ini, where there is one."""
+    input_topic: str = "website_visits"
+    topic_minute: str = "visits_per_minute"
+    topic_hour: str = "visits_per_hour"
+    topic_day: str = "visits_per_day"
+    topic_week: str = "visits_per_week"
+    topic_month: str = "visits_per_month"
+    topic_year: str = "visits_per_year"
+    topic_trailing: str = "unique_visitors_trailing"
+    topic_quarantine: str = "website_visits_quarantine"
+    emit_updates: str = "hour,day,week,month,year"
+    """Granularities whose provisional counts are published, too."""
+    idle_timeout_s: int = IDLE_TIMEOUT_S
     format: str | None = None
     """None: a table on a terminal, JSON lines otherwise."""
 
@@ -90,6 +107,7 @@ _NUMBERS = {
     "late_limit_s": (0, EVENT_LIMIT_S_MAX, "seconds"),
     "allowed_lateness_s": (0, EVENT_LIMIT_S_MAX, "seconds"),
     "commit_visits": (1, COMMIT_VISITS_MAX, "visits"),
+    "idle_timeout_s": (0, EVENT_LIMIT_S_MAX, "seconds"),
     "quarantine_max_rows": (0, 10**12, "rows"),
 }
 """The least and the most of each number, and what it counts."""

@@ -23,7 +23,7 @@ from uniqdb.handle_lock import HandleLock
 from uniqdb.info import StoreInfo, collect_info
 from uniqdb.limits import IMPLAUSIBLE_AHEAD_S
 from uniqdb.manifest import is_store
-from uniqdb.meta import read_state, read_store_row
+from uniqdb.meta import StateRow, read_state, read_store_row
 from uniqdb.options import OpenOptions
 from uniqdb.quarantine import Quarantined, refused_call
 from uniqdb.reading import Moment, Reader, Snapshot, resolve_window
@@ -80,7 +80,8 @@ class Engine:
         """Use `uniqdb.open`."""
         options = options or OpenOptions()
         self._store, self._rule = store, options.commit
-        self._allowed_lateness_s = options.allowed_lateness_s
+        self.allowed_lateness_s = options.allowed_lateness_s
+        """How long after its end a bucket is closed, by the store's clock."""
         self._lock = HandleLock(store)
         try:
             row = read_store_row(store.view(), store.manifest.store_uuid)
@@ -158,13 +159,15 @@ class Engine:
             self._writing()
             self._commit_pending()
 
-    def write(self, commit: Commit) -> None:
+    def write(self, commit: Commit) -> StateRow:
         """Write a source's batch with its position in one transaction, together with what calls have added."""
         with self._lock:
             writer = self._writing()
-            writer.commit(commit.after(self._pending_commit()) if self._uids or self._refused else commit)
+            whole = commit.after(self._pending_commit()) if self._uids or self._refused else commit
+            state = writer.commit(whole)
             self._calls.drop(commit.sources)
             self._clear_pending()
+            return state
 
     def wait_for(self, key: bytes) -> None:
         """A source is going to be read: close nothing until it has a clock, or `leave` is called for it."""
@@ -176,11 +179,6 @@ class Engine:
         with self._lock:
             if self._writer is not None and not self._store.closed:
                 self._writer.open_sources().leave(key, is_stored=is_stored)
-
-    @property
-    def allowed_lateness_s(self) -> int:
-        """How long after its end a bucket is closed, by the store's clock."""
-        return self._allowed_lateness_s
 
     def close_due(self) -> None:
         """Commit if the store's clock has passed the end of a bucket since the last commit: a source was left."""

@@ -20,7 +20,7 @@ def write_settings(place: Path, text: str) -> Path:
 
 def test_defaults(here: Path) -> None:  # noqa: ARG001
     numbers = 65_536, 600, 86_400, 5, 50_000, 1_000_000
-    assert load_settings() == Settings("./visits.uniqdb", None, "ts", "uid", "s", *numbers, None)
+    assert load_settings() == Settings("./visits.uniqdb", None, "ts", "uid", "s", *numbers)
 
 
 def test_the_place_of_the_cache_is_no_setting_and_no_error(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
@@ -52,7 +52,9 @@ def test_places_are_put_together_key_by_key(here: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("UNIQDB_FORMAT", "csv")
     monkeypatch.setenv("UNIQDB_UID_FIELD", "")
     found = load_settings(ts_unit="ms")
-    assert found == Settings("file", None, "environment", "uid", "ms", 65_536, 600, 86_400, 5, 7, 1_000_000, "csv")
+    assert found == Settings(
+        "file", None, "environment", "uid", "ms", 65_536, 600, 86_400, 5, 7, 1_000_000, format="csv"
+    )
 
 
 def test_numbers_in_the_environment(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
@@ -117,6 +119,7 @@ def test_the_project_s_file_shows_every_key_at_its_default() -> None:
     lines = (ROOT / "config" / "uniqdb.toml").read_text("utf-8").splitlines()
     assert tomllib.loads("\n".join(lines)) == {}
     shown = tomllib.loads("\n".join(line[2:] for line in lines if line.startswith("# ") and " = " in line))
-    expected = {**asdict(Settings()), "timezone": "UTC", "format": "table"}
+    shown_as = {"timezone": "UTC", "format": "table", "bootstrap_servers": "localhost:9092"}
+    expected = {**asdict(Settings()), **shown_as, "kafka_config": "config/kafka_config.ini"}
     assert shown == expected
     assert tuple(shown) == KEYS

@@ -37,7 +37,9 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("fragments", frozenset({"fragments", "handle_lock", "meta", "quarantine", "intake", "completeness", "outbox"})),
     (
         "members",
-        frozenset({"uid_dictionary", "uid_upkeep", "small_buckets", "bucket_members", "closing", "store_clock", "trailing"}),
+        frozenset(
+            {"uid_dictionary", "uid_upkeep", "small_buckets", "bucket_members", "closing", "store_clock", "trailing"}
+        ),
     ),
     ("answers", frozenset({"answers"})),
     ("check", frozenset({"retention", "check"})),
@@ -63,7 +65,7 @@ DOORS = {
 
 # Only the ingest driver and the command line read the wall clock; everything else is given the time.
 # A handle has its clock, by which visits of calls are judged, among its options.
-WALL_CLOCK_READERS = {"uniqdb.stream.driver", "uniqdb.stream.file_source", "uniqdb.options"}
+WALL_CLOCK_READERS = {"uniqdb.stream.driver", "uniqdb.stream.file_source", "uniqdb.stream.service", "uniqdb.options"}
 WALL_CLOCK = {
     *("time.time", "time.time_ns", "time.localtime", "time.gmtime", "time.ctime", "time.clock_gettime"),
     *("datetime.now", "datetime.utcnow", "datetime.today", "date.today"),

@@ -55,6 +55,9 @@ class EmissionRules:
     updates: frozenset[Granularity] = DEFAULT_UPDATES
 
 
+DEFAULT_RULES = EmissionRules()
+
+
 class Urgency(msgspec.Struct, frozen=True):
     """How a turn chooses. ``everything``: whatever the rules say; ``at_once``: what only waits for its turn, too;
     ``finals_only``: no provisional counts, for history is being read.

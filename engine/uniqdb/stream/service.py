@@ -15,16 +15,16 @@ import msgspec
 from uniqdb.engine import Engine
 from uniqdb.errors import KafkaUnreachable
 from uniqdb.limits import COMMIT_VISITS, IDLE_TIMEOUT_S
-from uniqdb.meta import GapRow, KafkaPlace, SourceRow, StateRow, read_sources
-from uniqdb.outbox import WindowKey, read_due
+from uniqdb.meta import GapRow, KafkaPlace, SourceRow, read_sources
 from uniqdb.recent_times import DEFAULT_LIMITS, EventTimeLimits
-from uniqdb.stream.emission import WINDOW_INTERVAL_S, Chosen, Emission, EmissionRules, Urgency, work_out
+from uniqdb.stream.emission import DEFAULT_RULES, EmissionRules, Urgency
 from uniqdb.stream.file_identity import assert_same_settings
 from uniqdb.stream.kafka_identity import TopicIdentity
 from uniqdb.stream.kafka_settings import KafkaHooks, KafkaSettings
 from uniqdb.stream.kafka_source import KafkaSource
 from uniqdb.stream.partition import Moment, Partition
 from uniqdb.stream.publisher import Publisher
+from uniqdb.stream.publishing import EVERYTHING, RETRY_PAUSE_S, Publishing, Window
 from uniqdb.visit import DEFAULT_FIELDS, FieldSettings
 from uniqdb.writer import Commit, nothing
 
@@ -35,9 +35,6 @@ LIVE_INTERVAL_S = 0.5
 LOOK_INTERVAL_S = 1.0
 """How often it is asked where the topic ends, and which windows are due."""
 REPORT_INTERVAL_S = 5.0
-RETRY_PAUSE_S = 1.0
-WINDOWS_TURN_S = 0.2
-"""So long windows are worked out before it is polled again."""
 HISTORY_S = 86_400
 """A store whose clock is more than this behind the wall clock, before the end of its topic, reads history."""
 FLUSH_S = 8.0
@@ -49,7 +46,7 @@ class ServiceOptions:
     """What is read and how it is published. ``fields`` and ``limits`` are stored with each partition."""
 
     input_topic: str = "website_visits"
-    rules: EmissionRules = EmissionRules()
+    rules: EmissionRules = DEFAULT_RULES
     fields: FieldSettings = DEFAULT_FIELDS
     limits: EventTimeLimits = DEFAULT_LIMITS
     commit_visits: int = COMMIT_VISITS
@@ -91,14 +88,11 @@ class StreamService:
         positions = {place.partition: place.next_offset for place in stored}
         known = TopicIdentity(stored[0].cluster_id, stored[0].topic_id) if stored else None
         self._source = KafkaSource(settings, options.input_topic, positions, known, self._hooks)
-        self._emission = Emission(options.rules)
+        self._publishing = Publishing(engine, self._publisher, options.rules, self._hooks.on_log)
         self._partitions: dict[int, Partition] = {}
-        self._published: dict[bytes, int] = {}
-        self._windows_at_s: dict[WindowKey, float] = {}
         self._looked_at_s = self._windows_looked_at_s = self._reported_at_s = -LOOK_INTERVAL_S
         self._caught_up: dict[int, bool] = {}
         self._was_caught_up = False
-        self._retry_at_s = 0.0
         with engine.snapshot() as snapshot:
             self._state = snapshot.answers.state
         self._open_gaps = {gap.source: gap for gap in self._state.gaps if gap.to_s is None}
@@ -131,8 +125,9 @@ class StreamService:
         for number, one in self._partitions.items():
             one.tick(now, self._options.idle_timeout_s, caught_up=self._caught_up.get(number, False))
         if self._is_due(now):
-            self._commit()
-            self._publish(self._urgency(now))
+            self._commit(windows=self._due_windows(now))
+            self._publishing.turn(self._urgency())
+            self.summary.published = self._publishing.published
 
     def _read(self) -> None:
         for batch in self._source.poll(POLL_S, POLL_RECORDS):
@@ -148,14 +143,17 @@ class StreamService:
         for one in self._partitions.values():
             one.end()
         self._commit()
-        while self._work_out_windows(self._now(), everything=True):
-            self._commit()
-        self._publish_all(Urgency(everything=True), until_s=None)
+        while windows := self._publishing.windows(everything=True):
+            self._commit(windows=windows)
+        self._publishing.everything(EVERYTHING, self._commit, until_s=None)
+        self.summary.published = self._publishing.published
 
     def _stop(self) -> None:
         """Asked to stop: commit, and publish what only waited for its turn."""
         self._commit()
-        self._publish_all(Urgency(at_once=True, finals_only=self._reads_history()), time.monotonic() + FLUSH_S)
+        urgency = Urgency(at_once=True, finals_only=self._reads_history())
+        self._publishing.everything(urgency, self._commit, time.monotonic() + FLUSH_S)
+        self.summary.published = self._publishing.published
 
     # ------------------------------------------------------------ the beginning
     def _stored(self) -> list[KafkaPlace]:
@@ -226,14 +224,13 @@ class StreamService:
         is_behind = clock_s is not None and clock_s < self._options.wall_clock() - HISTORY_S
         return is_behind and not (self._caught_up and all(self._caught_up.values()))
 
-    def _urgency(self, now: Moment) -> Urgency:
+    def _urgency(self) -> Urgency:
         """When the end of the topic is reached, what was held back until then is sent."""
         caught_up = bool(self._caught_up) and all(self._caught_up.values())
         has_arrived = caught_up and not self._was_caught_up
         self._was_caught_up = caught_up
         if has_arrived:
-            self._emission.begin_anew()
-        del now
+            self._publishing.begin_anew()
         return Urgency(at_once=has_arrived, finals_only=self._reads_history())
 
     def _left_out(self) -> set[int]:
@@ -252,26 +249,35 @@ class StreamService:
         return self._state.closed_through_s is None or reached_s // 60 > self._state.closed_through_s // 60
 
     # ------------------------------------------------------------ commits
+    def _due_windows(self, now: Moment) -> list[Window]:
+        """Now and then: trailing windows that are due. While history is read they wait: it may change them again."""
+        if now.monotonic_s - self._windows_looked_at_s < LOOK_INTERVAL_S or self._reads_history():
+            return []
+        self._windows_looked_at_s = now.monotonic_s
+        return self._publishing.windows()
+
     def _is_due(self, now: Moment) -> bool:
         if sum(one.waiting for one in self._partitions.values()) >= self._options.commit_visits:
             return True
         if now.monotonic_s - self._committed_at_s < LIVE_INTERVAL_S:
             return False
-        if self._published or self._closes_soon() or any(one.has_moved for one in self._partitions.values()):
+        if (
+            self._publishing.acknowledged
+            or self._closes_soon()
+            or any(one.has_moved for one in self._partitions.values())
+        ):
             return True
         # What was held back, or could not be published, is looked at again.
         return now.monotonic_s - self._committed_at_s >= LOOK_INTERVAL_S
 
-    def _commit(self, *, is_publishing: bool = False) -> None:
+    def _commit(self, *, is_publishing: bool = False, windows: list[Window] | None = None) -> None:
         moved = any(one.has_moved for one in self._partitions.values())
         if moved:
             self._source.confirm(LOOK_INTERVAL_S)  # it raises if the records may be those of another topic
         now = self._now()
-        windows = [] if is_publishing else self._work_out_windows(now)
         left_out = self._left_out()
-        commit = replace(
-            nothing(), published=self._published, windows=windows, is_publishing=is_publishing
-        )
+        acknowledged = self._publishing.acknowledged
+        commit = replace(nothing(), published=acknowledged, windows=windows or [], is_publishing=is_publishing)
         rows: dict[int, SourceRow] = {}
         for number, one in self._partitions.items():
             taken, refused, rows[number] = one.cut(is_left_out=number in left_out)
@@ -288,7 +294,7 @@ class StreamService:
         self._state = self._engine.write(commit)
         for number, row in rows.items():
             self._partitions[number].committed(row)
-        self._published = {}
+        self._publishing.committed(commit)
         self.summary.commits += 1
         self._report(now)
 

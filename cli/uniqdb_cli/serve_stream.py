@@ -1,0 +1,155 @@
+"""``uniqdb serve-stream``: from a Kafka topic into the store, and every count back to Kafka."""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from uniqdb_cli.kafka_config import emission_rules, kafka_settings
+from uniqdb_cli.output import say
+from uniqdb_cli.settings import Settings, load_settings
+from uniqdb_cli.stopping import StopRequest, stop_on_signals
+from uniqdb_cli.words import (
+    ConfigOption,
+    StoreOption,
+    TimezoneOption,
+    TsFieldOption,
+    TsUnitOption,
+    UidFieldOption,
+)
+from uniqdb_cli.writing import open_options
+
+if TYPE_CHECKING:
+    from uniqdb.engine import Engine
+    from uniqdb.stream.service import ServiceOptions, ServiceSummary
+
+BootstrapServersOption = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="The broker [default: of kafka_config.ini, else localhost:9092]."),
+]
+KafkaConfigOption = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Settings of the Kafka client [default: ./config/kafka_config.ini]."),
+]
+InputTopicOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The topic of visits [default: website_visits].")
+]
+UntilCaughtUpOption = Annotated[
+    bool,
+    typer.Option("--until-caught-up", help="End where the topic ends now, with everything published: for cron."),
+]
+StartOption = Annotated[
+    str, typer.Option(metavar="WHERE", help="Where a topic is begun at first: earliest, latest, or a time.")
+]
+RecreatedOption = Annotated[bool, typer.Option("--accept-recreated-topic", help="Begin a topic that was made anew.")]
+LostOption = Annotated[bool, typer.Option("--accept-lost-offsets", help="Go on behind records that Kafka has deleted.")]
+OtherOption = Annotated[bool, typer.Option("--accept-other-cluster", help="Begin the topic of another cluster.")]
+TakeOverOption = Annotated[
+    bool, typer.Option("--take-over", help="Publish into topics that hold records of another origin.")
+]
+
+
+def serve_stream(
+    store: StoreOption = None,
+    bootstrap_servers: BootstrapServersOption = None,
+    input_topic: InputTopicOption = None,
+    until_caught_up: UntilCaughtUpOption = False,
+    timezone: TimezoneOption = None,
+    ts_field: TsFieldOption = None,
+    uid_field: UidFieldOption = None,
+    ts_unit: TsUnitOption = None,
+    start: StartOption = "earliest",
+    accept_recreated_topic: RecreatedOption = False,
+    accept_lost_offsets: LostOption = False,
+    accept_other_cluster: OtherOption = False,
+    take_over: TakeOverOption = False,
+    kafka_config: KafkaConfigOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Count a Kafka topic and publish the counts.
+
+    Creates the store if there is none, and the output topics that are missing; never the input. A position is committed
+    together with what was counted, so the service may be killed at any instant and started again: nothing is counted
+    twice or left out, and the last record of each key is right in the end. Ctrl-C or SIGTERM: it commits, publishes
+    what waits, and ends with 0; a second one ends it at once.
+
+    \b
+      uniqdb serve-stream
+      uniqdb serve-stream --bootstrap-servers kafka:9092 --input-topic clicks --ts-field at --ts-unit ms
+      uniqdb serve-stream --until-caught-up
+    """
+    settings = load_settings(
+        config,
+        store=store,
+        bootstrap_servers=bootstrap_servers,
+        input_topic=input_topic,
+        timezone=timezone,
+        ts_field=ts_field,
+        uid_field=uid_field,
+        ts_unit=ts_unit,
+        kafka_config=kafka_config,
+    )
+    accepted = accept_recreated_topic, accept_lost_offsets, accept_other_cluster
+    kafka = kafka_settings(settings, start, accepted)
+    options = _options(settings, until_caught_up=until_caught_up, take_over=take_over)
+    from uniqdb.engine import open as open_store
+    from uniqdb.errors import KafkaUnreachable
+    from uniqdb.stream.kafka_settings import KafkaHooks
+    from uniqdb.stream.service import StreamService
+
+    with (
+        stop_on_signals() as stop,
+        open_store(settings.store, timezone=settings.timezone, options=open_options(settings)) as engine,
+    ):
+        _announce(engine, settings)
+        try:
+            service = StreamService(engine, kafka, options, KafkaHooks(say, stop.is_made))
+            try:
+                summary = service.run()
+            finally:
+                service.close()
+        except KafkaUnreachable:
+            if not stop.is_made():
+                raise
+            say("Stopped before Kafka answered.")
+            return
+    _tell(summary, stop)
+
+
+def _options(settings: Settings, *, until_caught_up: bool, take_over: bool) -> "ServiceOptions":
+    import importlib.util
+
+    from uniqdb.errors import UsageError
+
+    if importlib.util.find_spec("confluent_kafka") is None:
+        raise UsageError("the package confluent-kafka is not there", hint="python -m pip install confluent-kafka")
+    from uniqdb.recent_times import EventTimeLimits
+    from uniqdb.stream.service import ServiceOptions
+    from uniqdb.visit import FieldSettings
+
+    return ServiceOptions(
+        settings.input_topic,
+        emission_rules(settings),
+        FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max),
+        EventTimeLimits(settings.ahead_limit_s, settings.late_limit_s),
+        settings.commit_visits,
+        until_caught_up,
+        take_over,
+        settings.idle_timeout_s,
+        time.time,
+    )
+
+
+def _announce(engine: "Engine", settings: Settings) -> None:
+    say(f"Counting {settings.input_topic} into {settings.store}, time zone {engine.timezone}.")
+
+
+def _tell(summary: "ServiceSummary", stop: StopRequest) -> None:
+    rate = summary.records / max(summary.elapsed_s, 0.001)
+    refused = f", {summary.refused:,} refused" if summary.refused else ""
+    say(
+        f"{summary.records:,} records in {summary.elapsed_s:.1f} s ({rate:,.0f}/s): {summary.visits:,} visits"
+        f"{refused}, {summary.published:,} published, {summary.commits:,} commits."
+    )
+    if stop.is_made():
+        say("Stopped; start it again to go on.")

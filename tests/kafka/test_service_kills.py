@@ -1,0 +1,99 @@
+"""kill -9 of the service, at named steps and at random: in the end store and topics are as true as without."""
+
+import signal
+import subprocess
+import sys
+import time
+from datetime import date, timedelta
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from kafka.cluster import Cluster
+from kafka.serving import Served, line
+from kafka.test_service import WINDOWS, forty_days, spread
+from model import Model
+
+STEPS = [
+    *("after consume", "before commit", "after commit", "after produce"),
+    *("after the acknowledgement", "at a day's close"),
+]
+DYING = Path(__file__).with_name("dying.py")
+
+
+@pytest.fixture
+def served(cluster: Cluster, topic: str, tmp_path: Path) -> Served:
+    return Served(cluster, topic, tmp_path)
+
+
+def die(served: Served, step: str, times: int) -> bool:
+    """A run that kills itself; False if it came to its end before."""
+    served.environment["UNIQDB_COMMIT_VISITS"] = "100"
+    command = [sys.executable, str(DYING), step, str(times), "serve-stream", "--store", str(served.store)]
+    command += ["--bootstrap-servers", served.cluster.broker.bootstrap, "--input-topic", served.topic]
+    done = subprocess.run(
+        [*command, "--until-caught-up"],
+        env=served.environment,
+        timeout=120,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode != 0
+
+
+def assert_true(served: Served, model: Model, last_closed: date) -> None:
+    served.catch_up()
+    assert served.stored() == model.rows()
+    found = served.published()
+    assert found.buckets() == model.rows()
+    assert found.last == found.highest, "the last record of a key is not its newest"
+    day = date(2016, 7, 11)
+    windows = {key for key in found.highest if key.startswith("window")}
+    expected = {
+        f"window|UTC|{days}d|{day + timedelta(ahead)}"
+        for ahead in range((last_closed - day).days + 1)
+        for days in WINDOWS
+    }
+    assert windows == expected
+    for key in windows:
+        record = found.highest[key]
+        assert record["count"] == len(model.union(record["start_ts"], record["end_ts"])), key
+
+
+def kill_at(served: Served, step: str, times: list[int]) -> None:
+    visits, model = forty_days()
+    spread(served.cluster, served.topic, [line(*one) for one in visits], 1)
+    for one in times:
+        die(served, step, one)
+    assert_true(served, model, date(2016, 8, 18))
+
+
+@pytest.mark.parametrize("step", ["before commit", "after produce", "at a day's close"])
+def test_a_kill_at_a_step_changes_nothing(served: Served, step: str) -> None:
+    kill_at(served, step, [2])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("step", STEPS)
+def test_kills_at_every_step_change_nothing(served: Served, step: str) -> None:
+    kill_at(served, step, [1, 2, 3, 5])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("number", range(10))
+def test_kills_at_random_change_nothing(served: Served, number: int) -> None:
+    visits, model = forty_days()
+    spread(served.cluster, served.topic, [line(*one) for one in visits], 1)
+    served.environment["UNIQDB_COMMIT_VISITS"] = "40"
+    rng = Random(number)
+    kills = 0
+    while kills < 10:
+        with served.start() as child:
+            time.sleep(rng.uniform(0.3, 3.0))
+            child.send_signal(signal.SIGKILL)
+            kills += 1
+    print(number, "kills", kills, flush=True)
+    assert_true(served, model, date(2016, 8, 18))
