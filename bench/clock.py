@@ -39,7 +39,7 @@ class Unjudged(Intake):
         self._add(times_s, uids, np.full(len(times_s), self._peak_s))
         return np.zeros(len(times_s), np.uint8)
 
-    def end(self, *, follow: bool = False) -> None:  # noqa: ARG002 - as in what it stands for
+    def end(self, *, follow: bool = False) -> None:
         """Nothing is held."""
 
 
