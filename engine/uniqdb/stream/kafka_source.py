@@ -251,8 +251,10 @@ class KafkaSource:
         records: list[Message] = []
         ends: dict[int, int] = {}
         errors: list[Message] = []
-        for message in messages:
-            failure = message.error()
+        failures = list(map(Message.error, messages))
+        if not any(failures):  # the usual case, without a line of Python per record
+            return self._batches(messages, ends)
+        for message, failure in zip(messages, failures, strict=True):
             if failure is None:
                 records.append(message)
             elif failure.code() == KafkaError._PARTITION_EOF:
@@ -279,7 +281,7 @@ class KafkaSource:
         for partition in sorted(groups.keys() | ends.keys()):
             group = groups.get(partition, [])
             first_offset = self._fence.next_offsets[partition]
-            offsets = np.fromiter((message.offset() for message in group), np.int64, len(group))
+            offsets = np.array(list(map(Message.offset, group)), np.int64)
             passed = self._fence.admit(partition, offsets)
             at_end = Passed(0, 0)
             if passed.jump is None and partition in ends:
@@ -360,7 +362,7 @@ def _end_of_what_was_kept(reason: str) -> int | None:
 
 def _by_partition(records: list[Message]) -> dict[int, list[Message]]:
     """The records of each partition, in their order."""
-    numbers = np.fromiter((record.partition() for record in records), np.int64, len(records))
+    numbers = np.array(list(map(Message.partition, records)), np.int64)
     if not len(records) or (numbers == numbers[0]).all():
         return {int(numbers[0]): records} if records else {}
     order = np.argsort(numbers, kind="stable")
@@ -375,13 +377,15 @@ def _by_partition(records: list[Message]) -> dict[int, list[Message]]:
 def _batch(
     partition: int, covered: tuple[int, int], records: list[Message], offsets: I64Array, skipped: int
 ) -> PartitionBatch:
-    stamps = (record.timestamp() for record in records)
-    times_ms = (NO_TIMESTAMP_MS if kind == TIMESTAMP_NOT_AVAILABLE else time_ms for kind, time_ms in stamps)
+    kinds, stamps = zip(*map(Message.timestamp, records), strict=True) if records else ((), ())
+    times_ms = np.array(stamps, np.int64)
+    if TIMESTAMP_NOT_AVAILABLE in kinds:
+        times_ms[np.array(kinds) == TIMESTAMP_NOT_AVAILABLE] = NO_TIMESTAMP_MS
     return PartitionBatch(
         partition,
         *covered,
-        [record.value() for record in records],
-        np.fromiter(times_ms, np.int64, len(records)),
+        list(map(Message.value, records)),
+        times_ms,
         offsets,
         skipped,
     )
