@@ -17,6 +17,14 @@ DEFAULT_SERVERS = "localhost:9092"
 ACCEPTS = ("recreated_topic", "lost_offsets", "other_cluster")
 
 
+def assert_client() -> None:
+    """Raise UsageError unless the Kafka client is installed."""
+    import importlib.util
+
+    if importlib.util.find_spec("confluent_kafka") is None:
+        raise UsageError("the package confluent-kafka is not there", hint="python -m pip install confluent-kafka")
+
+
 def client_settings(settings: Settings) -> dict[str, str]:
     """librdkafka's settings by name: of the file, else only the broker; the broker of the settings comes first.
 

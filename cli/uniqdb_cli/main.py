@@ -22,6 +22,7 @@ from uniqdb_cli.ingest import ingest
 from uniqdb_cli.init import init
 from uniqdb_cli.members import members
 from uniqdb_cli.output import discard_stdout, error_line, say
+from uniqdb_cli.publish_trailing import publish_trailing
 from uniqdb_cli.quarantine import quarantine_app
 from uniqdb_cli.query import query
 from uniqdb_cli.serve_stream import serve_stream
@@ -78,6 +79,7 @@ app = typer.Typer(
 for command in (init, ingest, query, exists, members, info, check, verify, generate, demo, completion):
     app.command()(command)
 app.command("serve-stream")(serve_stream)
+app.command("publish-trailing")(publish_trailing)
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(clock_app, name="clock")
 app.add_typer(config_app, name="config")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uniqdb_cli.kafka_config import emission_rules, kafka_settings
+from uniqdb_cli.kafka_config import assert_client, emission_rules, kafka_settings
 from uniqdb_cli.output import say
 from uniqdb_cli.settings import Settings, load_settings
 from uniqdb_cli.stopping import StopRequest, stop_on_signals
@@ -89,6 +89,7 @@ def serve_stream(
         ts_unit=ts_unit,
         kafka_config=kafka_config,
     )
+    assert_client()
     accepted = accept_recreated_topic, accept_lost_offsets, accept_other_cluster
     kafka = kafka_settings(settings, start, accepted)
     options = _options(settings, until_caught_up=until_caught_up, take_over=take_over)
@@ -117,12 +118,6 @@ def serve_stream(
 
 
 def _options(settings: Settings, *, until_caught_up: bool, take_over: bool) -> "ServiceOptions":
-    import importlib.util
-
-    from uniqdb.errors import UsageError
-
-    if importlib.util.find_spec("confluent_kafka") is None:
-        raise UsageError("the package confluent-kafka is not there", hint="python -m pip install confluent-kafka")
     from uniqdb.recent_times import EventTimeLimits
     from uniqdb.stream.service import ServiceOptions
     from uniqdb.visit import FieldSettings

@@ -109,10 +109,10 @@ def acknowledge(plan: CommitPlan, published: dict[bytes, int]) -> None:
             plan.changes.delete(Database.OUTBOX, key)
 
 
-def read_outbox(view: ReadView, after: bytes, most: int) -> list[OutboxRow]:
-    """Up to so many rows behind a key, ascending. Raises StoreCorrupt."""
+def read_outbox(view: ReadView, after: bytes, end: bytes, most: int) -> list[OutboxRow]:
+    """Up to so many rows behind a key and before another one, ascending. Raises StoreCorrupt."""
     found: list[OutboxRow] = []
-    for key, payload in view.rows(Database.OUTBOX, after + b"\0", b"\xff"):
+    for key, payload in view.rows(Database.OUTBOX, after + b"\0", end):
         found.append(OutboxRow(key, _number_of(key, payload), payload[_COMMIT_NUMBER.size :]))
         if len(found) >= most:
             break

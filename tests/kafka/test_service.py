@@ -3,6 +3,8 @@
 import gzip
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -12,9 +14,11 @@ from typing import Any
 
 import pytest
 
+import uniqdb
 from kafka.cluster import Cluster
 from kafka.serving import ROOT, Served, line
 from model import Model
+from uniqdb.stream.driver import ingest_file
 
 T = 1_468_244_340
 DAY_S = 86_400
@@ -170,3 +174,49 @@ def wait_for(is_so: Callable[[], bool], limit_s: float = 30) -> None:
     while not is_so():
         assert time.monotonic() < end_at_s
         time.sleep(0.1)
+
+
+def publish_trailing(served: Served, *arguments: str, code: int = 0) -> str:
+    command = [sys.executable, "-m", "uniqdb_cli", "publish-trailing", "--store", str(served.store), *arguments]
+    command += ["--bootstrap-servers", served.cluster.broker.bootstrap]
+    done = subprocess.run(command, env=served.environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stderr
+
+
+def test_windows_of_a_day_that_is_not_over(served: Served) -> None:
+    visits, model = forty_days()
+    served.cluster.create(served.topic)
+    served.cluster.write(served.topic, [line(*one) for one in visits[:-20]])
+    served.catch_up()
+    with uniqdb.open(served.store, read_only=True) as db, db.snapshot() as snapshot:
+        today = snapshot.answers.zone.local_date(snapshot.completeness().clock_s or 0)
+    assert publish_trailing(served) == "5 trailing windows published.\n"
+    found = served.published("trailing").highest
+    for days in WINDOWS:
+        record = found[f"window|UTC|{days}d|{today}"]
+        assert (record["status"], record["revision"], record["complete"]) == ("provisional", 1, False)
+    assert publish_trailing(served, "--as-of", "2016-08-01") == "0 trailing windows published.\n"
+    tomorrow_s = visits[-1][0] + DAY_S
+    more = [(tomorrow_s + number, "x") for number in range(60)]
+    served.cluster.write(served.topic, [line(*one) for one in [*visits[-20:], *more]])
+    served.catch_up()
+    model.add([ts for ts, _ in more], [uid for _, uid in more])
+    found = served.published("trailing").highest
+    for days in WINDOWS:
+        record = found[f"window|UTC|{days}d|{today}"]
+        assert (record["status"], record["revision"]) == ("final", 2)
+        assert record["count"] == len(model.union(record["start_ts"], record["end_ts"]))
+    assert "is no date" in publish_trailing(served, "--as-of", "someday", code=2)
+
+
+def test_a_store_that_files_feed_publishes_its_windows_and_later_everything(served: Served, tmp_path: Path) -> None:
+    visits, model = forty_days()
+    file = tmp_path / "visits.jsonl"
+    file.write_bytes(b"".join(line(*one) + b"\n" for one in visits))
+    with uniqdb.open(served.store) as db:
+        ingest_file(db, file)
+    assert publish_trailing(served) == f"{5 * 40 + 5} trailing windows published.\n"
+    served.cluster.create(served.topic)
+    served.catch_up()
+    assert served.published().buckets() == model.rows() == served.stored()

@@ -21,6 +21,9 @@ ROWS_PER_TURN = 20_000
 """So much of the outbox is looked at in one turn."""
 
 
+_BEFORE_WINDOWS = bytes((WINDOW_KIND - 1,))
+
+
 @dataclass(frozen=True, slots=True)
 class OutputTopics:
     """Where counts are published, and refused records."""
@@ -85,9 +88,11 @@ class Chosen:
 class Emission:
     """Goes round the outbox, a part in each turn, and remembers when it sent what."""
 
-    def __init__(self, rules: EmissionRules) -> None:
+    def __init__(self, rules: EmissionRules, *, only_windows: bool = False) -> None:
         self._rules = rules
-        self._cursor = b""
+        # The keys before and after those of windows are those of buckets and of refused records.
+        self._start, self._end = (_BEFORE_WINDOWS, bytes((QUARANTINE_KIND,))) if only_windows else (b"", b"\xff")
+        self._cursor = self._start
         self._sent_at_s: dict[bytes, float] = {}
 
     def choose(self, snapshot: Snapshot, urgency: Urgency, now_s: float, most: int = ROWS_PER_TURN) -> Chosen:
@@ -96,8 +101,8 @@ class Emission:
         Cost: about 12 us for each row that is looked at.
         """
         chosen = Chosen()
-        rows = read_outbox(snapshot.answers.view, self._cursor, most)
-        self._cursor = rows[-1].key if len(rows) == most else b""
+        rows = read_outbox(snapshot.answers.view, self._cursor, self._end, most)
+        self._cursor = rows[-1].key if len(rows) == most else self._start
         self._forget(now_s)
         buckets = [row for row in rows if row.key[0] < WINDOW_KIND]
         self._choose_buckets(snapshot.answers, buckets, chosen, (urgency, now_s))
@@ -111,11 +116,11 @@ class Emission:
     @property
     def is_at_start(self) -> bool:
         """Whether the last turn came to the end of the outbox."""
-        return not self._cursor
+        return self._cursor == self._start
 
     def begin_anew(self) -> None:
         """Let the next turn begin at the start of the outbox."""
-        self._cursor = b""
+        self._cursor = self._start
 
     def sent(self, chosen: Chosen, now_s: float) -> None:
         """What was chosen is published."""

@@ -1,11 +1,12 @@
 """From the store's outbox to Kafka: worked out, chosen, sent, and remembered until a commit takes it out."""
 
+import datetime
 import time
 from collections.abc import Callable
 
 from uniqdb.engine import Engine
 from uniqdb.errors import KafkaUnreachable
-from uniqdb.outbox import WindowKey, WindowRow, read_due
+from uniqdb.outbox import TRAILING_DAYS, WindowKey, WindowRow, read_due, read_window
 from uniqdb.stream.emission import WINDOW_INTERVAL_S, Emission, EmissionRules, Urgency, work_out
 from uniqdb.stream.publisher import Publisher
 from uniqdb.writer import Commit
@@ -20,9 +21,17 @@ EVERYTHING = Urgency(everything=True)
 class Publishing:
     """The publishing side of a writer. Used by one thread."""
 
-    def __init__(self, engine: Engine, publisher: Publisher, rules: EmissionRules, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        publisher: Publisher,
+        rules: EmissionRules,
+        log: Callable[[str], None],
+        *,
+        only_windows: bool = False,
+    ) -> None:
         self._engine, self._publisher, self._log = engine, publisher, log
-        self._emission = Emission(rules)
+        self._emission = Emission(rules, only_windows=only_windows)
         self._worked_out_at_s: dict[WindowKey, float] = {}
         self._retry_at_s = 0.0
         self.acknowledged: dict[bytes, int] = {}
@@ -54,6 +63,23 @@ class Publishing:
             self._worked_out_at_s = {
                 key: at_s for key, at_s in self._worked_out_at_s.items() if now_s - at_s < WINDOW_INTERVAL_S
             }
+        return found
+
+    def trailing(self, as_of: datetime.date | None) -> list[Window]:
+        """The trailing windows that end with a day, worked out, to be written by the next commit.
+
+        By default the day of the store's clock. A day that is not over has provisional ones; of one that is over only
+        those that were never published, for the others are final or due. Raises NotFound for a store without visits.
+        """
+        found: list[Window] = []
+        with self._engine.snapshot() as snapshot:
+            answers = snapshot.answers
+            day = as_of or answers.zone.local_date(answers.as_of_default_s())
+            is_open = not answers.is_closed(answers.zone.day_end(day))
+            for days in TRAILING_DAYS:
+                key = WindowKey(days, day.toordinal())
+                if is_open or read_window(answers.view, key) is None:
+                    found.append(work_out(snapshot, key, is_provisional=is_open))
         return found
 
     def turn(self, urgency: Urgency) -> bool:

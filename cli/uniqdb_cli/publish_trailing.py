@@ -1,0 +1,95 @@
+"""``uniqdb publish-trailing``: the trailing windows of a day, published now."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from uniqdb_cli.kafka_config import assert_client, emission_rules, kafka_settings
+from uniqdb_cli.output import say
+from uniqdb_cli.serve_stream import BootstrapServersOption, KafkaConfigOption, TakeOverOption
+from uniqdb_cli.settings import Settings, load_settings
+from uniqdb_cli.words import ConfigOption, StoreOption
+from uniqdb_cli.writing import open_writer
+
+if TYPE_CHECKING:
+    import datetime
+
+    from uniqdb.calendar_zone import CalendarZone
+    from uniqdb.engine import Engine
+
+AsOfDayOption = Annotated[
+    str | None,
+    typer.Option("--as-of", metavar="DATE", help="The day, or `today` [default: the day of the store's clock]."),
+]
+
+
+def publish_trailing(
+    as_of: AsOfDayOption = None,
+    store: StoreOption = None,
+    bootstrap_servers: BootstrapServersOption = None,
+    kafka_config: KafkaConfigOption = None,
+    take_over: TakeOverOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Publish the trailing windows of a day.
+
+    Those of 7, 30, 90, 180 and 365 days that end with it, and all that are due: windows of days that have closed, and
+    those that late visits amend. While the day is not over its windows are provisional. For cron.
+
+    \b
+      uniqdb publish-trailing
+      uniqdb publish-trailing --as-of 2016-07-11
+    """
+    assert_client()
+    settings = load_settings(config, store=store, bootstrap_servers=bootstrap_servers, kafka_config=kafka_config)
+    with open_writer(settings) as engine:
+        day = day_of(as_of, engine.zone)
+        published = _publish(engine, settings, day, take_over=take_over)
+    say(f"{published:,} trailing windows published.")
+
+
+def day_of(text: str | None, zone: "CalendarZone") -> "datetime.date | None":
+    """The day that the option means. Raises UsageError."""
+    import datetime
+    import time
+
+    from uniqdb.errors import UsageError
+
+    if text is None:
+        return None
+    if text == "today":
+        return zone.local_date(int(time.time()))
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no date", hint="give a date such as 2016-07-11, or today") from None
+
+
+def _publish(engine: "Engine", settings: Settings, day: "datetime.date | None", *, take_over: bool) -> int:
+    from uniqdb.stream.kafka_settings import KafkaHooks
+    from uniqdb.stream.publisher import Publisher
+    from uniqdb.stream.publishing import EVERYTHING, Publishing
+    from uniqdb.writer import nothing
+
+    rules = emission_rules(settings)
+    publisher = Publisher(kafka_settings(settings), engine.store_uuid, KafkaHooks(say))
+    try:
+        publisher.assert_ours([rules.topics.trailing], take_over)
+        publisher.ensure_topics([rules.topics.trailing])
+        publishing = Publishing(engine, publisher, rules, say, only_windows=True)
+
+        def commit() -> None:
+            done = replace(nothing(), published=publishing.acknowledged, is_publishing=True)
+            engine.write(done)
+            publishing.committed(done)
+
+        commit()
+        while windows := publishing.windows(everything=True):
+            engine.write(replace(nothing(), windows=windows))
+        if windows := publishing.trailing(day):
+            engine.write(replace(nothing(), windows=windows))
+        publishing.everything(EVERYTHING, commit, until_s=None)
+        return publishing.published
+    finally:
+        publisher.close()
