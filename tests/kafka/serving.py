@@ -67,6 +67,10 @@ class Served:
     def catch_up(self, *arguments: str, code: int = 0, **environment: str) -> str:
         return self.run("--until-caught-up", *arguments, code=code, **environment)
 
+    def info(self) -> str:
+        command = [sys.executable, "-m", "uniqdb_cli", "info", "--store", str(self.store), "--format", "json"]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout
+
     def stored(self) -> Buckets:
         assert_sound(self.store)
         with uniqdb.open(self.store, read_only=True) as db:

@@ -9,11 +9,12 @@ and revisions.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import msgspec
 
 from uniqdb.engine import Engine
-from uniqdb.errors import KafkaUnreachable
+from uniqdb.errors import KafkaUnreachable, PublishRefused, TopicMissing
 from uniqdb.limits import COMMIT_VISITS, IDLE_TIMEOUT_S
 from uniqdb.meta import GapRow, KafkaPlace, SourceRow, read_sources
 from uniqdb.recent_times import DEFAULT_LIMITS, EventTimeLimits
@@ -28,6 +29,7 @@ from uniqdb.stream.publishing import EVERYTHING, RETRY_PAUSE_S, Publishing, Wind
 from uniqdb.visit import DEFAULT_FIELDS, FieldSettings
 from uniqdb.writer import Commit, nothing
 
+T = TypeVar("T")
 POLL_S = 0.1
 POLL_RECORDS = 10_000
 LIVE_INTERVAL_S = 0.5
@@ -81,10 +83,11 @@ class StreamService:
         self.summary = ServiceSummary()
         self._started_at_s = self._committed_at_s = time.monotonic()
         stored = self._stored()
-        self._publisher = Publisher(settings, engine.store_uuid, self._hooks)
+        give_up_at_s = None if stored else time.monotonic() + settings.start_timeout_s
         topics = options.rules.topics.names()
-        self._publisher.assert_ours(topics, options.take_over)
-        self._publisher.ensure_topics(topics)
+        self._publisher = self._patiently(lambda: Publisher(settings, engine.store_uuid, self._hooks), give_up_at_s)
+        self._patiently(lambda: self._publisher.assert_ours(topics, options.take_over), give_up_at_s)
+        self._patiently(lambda: self._publisher.ensure_topics(topics), give_up_at_s)
         positions = {place.partition: place.next_offset for place in stored}
         known = TopicIdentity(stored[0].cluster_id, stored[0].topic_id) if stored else None
         self._source = KafkaSource(settings, options.input_topic, positions, known, self._hooks)
@@ -101,7 +104,7 @@ class StreamService:
     # ------------------------------------------------------------ the run
     def run(self) -> ServiceSummary:
         """Read and publish until it is asked to stop or, if so wanted, caught up. Everything read is then committed."""
-        ends = self._ends_at_start() if self._options.until_caught_up else None
+        ends = self._patiently(self._source.end_offsets) if self._options.until_caught_up else None
         self._commit(is_publishing=True)
         while not self._hooks.should_stop():
             self._turn()
@@ -192,12 +195,16 @@ class StreamService:
                 )
                 self._partitions[number] = Partition.open(snapshot.answers.view, place, how, self._now())
 
-    def _ends_at_start(self) -> dict[int, int]:
+    def _patiently(self, ask: Callable[[], T], give_up_at_s: float | None = None) -> T:
+        """The answer, however long it takes, unless it is asked to stop or time (monotonic) is up."""
         while True:
             try:
-                return self._source.end_offsets()
+                return ask()
+            except (TopicMissing, PublishRefused):
+                raise
             except KafkaUnreachable as error:
-                if self._hooks.should_stop():
+                is_late = give_up_at_s is not None and time.monotonic() > give_up_at_s
+                if is_late or self._hooks.should_stop():
                     raise
                 self._hooks.on_log(f"{error.message}; trying again")
                 time.sleep(RETRY_PAUSE_S)

@@ -1,0 +1,149 @@
+"""The broker dies, freezes, loses records or is another one: the service goes on by itself, or refuses in words."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from kafka.cluster import Cluster
+from kafka.serving import Served, line
+from model import Model
+from uniqdb_cli.local_broker import BrokerOptions, local_broker
+
+T = 1_468_244_340
+
+
+@pytest.fixture
+def served(cluster: Cluster, topic: str, tmp_path: Path) -> Served:
+    return Served(cluster, topic, tmp_path)
+
+
+class Load:
+    """A producer that goes on through everything, and the oracle of what it has delivered."""
+
+    def __init__(self, served: Served, per_s: int = 400) -> None:
+        self.model = Model()
+        self._served, self._per_s = served, per_s
+        self._over = threading.Event()
+        self._sent = 0
+
+    def _run(self) -> None:
+        producer = Producer(
+            {"bootstrap.servers": self._served.cluster.broker.bootstrap, "enable.idempotence": True, "linger.ms": 5}
+        )
+        begun_at_s = time.monotonic()
+        while not self._over.is_set():
+            while self._sent < (time.monotonic() - begun_at_s) * self._per_s:
+                ts, uid = T + self._sent // 20, f"v{self._sent % 211}"
+                producer.produce(self._served.topic, line(ts, uid), partition=self._sent % 2)
+                self.model.add([ts], [uid])
+                self._sent += 1
+            producer.poll(0.01)
+        assert producer.flush(120) == 0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._run)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join()
+
+
+def assert_true(served: Served, load: Load) -> None:
+    served.catch_up()
+    assert served.stored() == load.model.rows()
+    found = served.published()
+    assert found.buckets() == load.model.rows()
+    assert found.last == found.highest
+
+
+def kill_and_restart(served: Served, times: int) -> None:
+    served.cluster.create(served.topic, 2)
+    load = Load(served)
+    with load.running(), served.start() as child:
+        for _ in range(times):
+            time.sleep(2.5)
+            served.cluster.broker.kill()
+            time.sleep(0.5)
+            served.cluster.broker.restart()
+        time.sleep(2)
+        assert child.poll() is None, "it ended by itself"
+        child.send_signal(signal.SIGTERM)
+        said = child.communicate(timeout=60)[1]
+        assert child.returncode == 0, said
+    assert_true(served, load)
+
+
+def test_a_broker_that_dies(served: Served) -> None:
+    kill_and_restart(served, 1)
+
+
+@pytest.mark.soak
+def test_a_broker_that_dies_twenty_times(served: Served) -> None:
+    kill_and_restart(served, 20)
+
+
+def freeze(served: Served, seconds: float, *, kill_the_service: bool) -> None:
+    served.cluster.create(served.topic, 2)
+    load = Load(served)
+    with load.running(), served.start() as child:
+        time.sleep(4)
+        served.cluster.broker.pause()
+        time.sleep(seconds)
+        if kill_the_service:
+            child.send_signal(signal.SIGKILL)
+        served.cluster.broker.resume()
+        time.sleep(3)
+        if not kill_the_service:
+            assert child.poll() is None, "it ended by itself"
+            child.send_signal(signal.SIGTERM)
+        child.communicate(timeout=60)
+    assert_true(served, load)
+
+
+@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kill_the_service", [False, True])
+def test_a_broker_that_freezes(served: Served, seconds: float, kill_the_service: bool) -> None:
+    freeze(served, seconds, kill_the_service=kill_the_service)
+
+
+def test_records_that_kafka_has_deleted_are_a_gap_by_consent(served: Served) -> None:
+    served.cluster.create(served.topic)
+    served.cluster.write(served.topic, [line(T + number, "a") for number in range(200)])
+    served.catch_up()
+    served.cluster.write(served.topic, [line(T + 7_200 + number, "lost") for number in range(100)])
+    served.cluster.write(served.topic, [line(T + 14_400 + number, "b") for number in range(200)])
+    served.cluster.delete_records(served.topic, 0, 300)
+    refused = served.catch_up(code=65)
+    assert "--accept-lost-offsets" in refused
+    assert "offsets 200 to 300 are given up: lost_offsets" in served.catch_up("--accept-lost-offsets")
+    hours = {one["datetime"][11:13]: one for one in served.published("hour").highest.values()}
+    assert {hour: one["count"] for hour, one in hours.items()} == {"13": 1, "17": 1}
+    assert hours["17"]["complete"] is False
+    served.cluster.write(served.topic, [line(T + 28_800 + number // 30, "c") for number in range(300)])
+    served.catch_up()
+    hours = {one["datetime"][11:13]: one for one in served.published("hour").highest.values()}
+    assert hours["17"]["complete"] is False
+
+
+def test_another_cluster_is_refused(served: Served, tmp_path: Path) -> None:
+    served.cluster.create(served.topic)
+    served.cluster.write(served.topic, [line(T + number, "a") for number in range(50)])
+    served.catch_up()
+    with local_broker(BrokerOptions(folder=None)) as other:
+        elsewhere = Cluster(other)
+        elsewhere.create(served.topic)
+        elsewhere.write(served.topic, [line(T + number, "b") for number in range(50)])
+        moved = Served(elsewhere, served.topic, tmp_path)
+        assert "--accept-other-cluster" in moved.catch_up(code=65)
+        assert "given up: other_cluster" in moved.catch_up("--accept-other-cluster")
+        assert moved.stored()[("minute", T)] == (2, 100)
+        assert moved.published().buckets()[("minute", T)] == (2, 100)
