@@ -89,16 +89,16 @@ def reset(
 
     Without --end its next visits start a clock as those of a new source do: for one whose clock is wrong. With --end it
     no longer keeps the store's buckets open: for a file that was interrupted and is not going to be read on. Either way
-    its held visits are counted if they agree with each other, else quarantined. What is closed stays closed.
+    its held visits are counted if they agree with each other, else quarantined. What is closed stays closed. While
+    `uniqdb ingest` runs, it does this between two of its commits, also for a file that it reads.
 
     \b
       uniqdb clock reset visits.jsonl
       uniqdb clock reset visits.jsonl --end
     """
     settings = load_settings(config, store=store)
-    from uniqdb.source_clocks import reset_clock
-    from uniqdb_cli.writing import open_writer
+    from uniqdb.request_handlers import CLOCK_RESET, reset_arguments, reset_name
+    from uniqdb_cli.writing import carry_out
 
-    with open_writer(settings) as engine:
-        row = reset_clock(engine, source, end=end)
-    say(f"{row.name} is over." if end else f"{row.name} has no clock now; its next visits start one.")
+    name = reset_name(carry_out(settings, CLOCK_RESET, lambda _: reset_arguments(source, end=end)))
+    say(f"{name} is over." if end else f"{name} has no clock now; its next visits start one.")

@@ -150,7 +150,7 @@ def _options(settings: Settings) -> "IngestOptions":
 
     fields = FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max)
     limits = EventTimeLimits(settings.ahead_limit_s, settings.late_limit_s)
-    return IngestOptions(fields, settings.commit_visits, limits=limits)
+    return IngestOptions(fields, settings.commit_visits, limits=limits, serve_requests=True)
 
 
 def _read(

@@ -10,14 +10,14 @@ import typer
 
 from uniqdb_cli.output import choose_format, print_tables, say, write_dicts
 from uniqdb_cli.reading import open_snapshot
-from uniqdb_cli.settings import load_settings
+from uniqdb_cli.settings import Settings, load_settings
 from uniqdb_cli.words import ConfigOption, FormatOption, OutputFormat, StoreOption
-from uniqdb_cli.writing import open_writer
+from uniqdb_cli.writing import carry_out
 
 if TYPE_CHECKING:
     from uniqdb.calendar_zone import CalendarZone
     from uniqdb.quarantine import QuarantineRow
-    from uniqdb.quarantine_review import QuarantineFilter
+    from uniqdb.quarantine_review import QuarantineFilter, Review
     from uniqdb.reading import Snapshot
 
 quarantine_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
@@ -131,20 +131,18 @@ def accept(
 
     Those whose time and uid could be made out, and whose time lies in 2000 to 9998. Closed buckets are amended.
     Implausible ones only if --reason implausible or their --id says so. They leave quarantine with the commit that
-    counts them, so doing it again does nothing.
+    counts them, so doing it again does nothing. While `uniqdb ingest` runs, it does this between two of its commits.
 
     \b
       uniqdb quarantine accept --reason too_late
       uniqdb quarantine accept --source visits.jsonl --from 2016-07-01 --to 2016-07-31
       uniqdb quarantine accept --id 17 --id 18
     """
-    from uniqdb.quarantine_review import accept_quarantined
+    from uniqdb.request_handlers import QUARANTINE_ACCEPT
 
     wanted = Wanted(reason, source, start, end, number)
     _assert_chosen(wanted, every=every)
-    settings = load_settings(config, store=store)
-    with open_writer(settings) as engine:
-        review = accept_quarantined(engine, wanted.filter(engine.zone))
+    review = _review(QUARANTINE_ACCEPT, wanted, load_settings(config, store=store))
     say(f"{review.done:,} {'visit' if review.done == 1 else 'visits'} counted.")
     if review.left:
         left = ", ".join(f"{name} {count:,}" for name, count in sorted(review.left.items()))
@@ -164,18 +162,24 @@ def discard(
 ) -> None:
     """Throw refused records away, for good. How many there were stays known (see `uniqdb info`).
 
+    While `uniqdb ingest` runs, it does this between two of its commits.
+
     \b
       uniqdb quarantine discard --reason malformed
       uniqdb quarantine discard --all
     """
-    from uniqdb.quarantine_review import discard_quarantined
+    from uniqdb.request_handlers import QUARANTINE_DISCARD
 
     wanted = Wanted(reason, source, start, end, number)
     _assert_chosen(wanted, every=every)
-    settings = load_settings(config, store=store)
-    with open_writer(settings) as engine:
-        review = discard_quarantined(engine, wanted.filter(engine.zone))
+    review = _review(QUARANTINE_DISCARD, wanted, load_settings(config, store=store))
     say(f"{review.done:,} {'record' if review.done == 1 else 'records'} thrown away.")
+
+
+def _review(kind: str, wanted: Wanted, settings: Settings) -> "Review":
+    from uniqdb.request_handlers import filter_arguments, review_of
+
+    return review_of(carry_out(settings, kind, lambda zone: filter_arguments(wanted.filter(zone))))
 
 
 def _assert_chosen(wanted: Wanted, *, every: bool) -> None:

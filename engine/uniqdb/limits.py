@@ -69,6 +69,16 @@ COMMIT_VISITS_MAX = 1_000_000
 SCATTERED_COMMIT_FACTOR = 10
 """Input in no order touches most buckets with every commit: commits of so many times the visits save half the work."""
 
+# --- requests to a running writer ---
+REQUEST_BYTES_MAX = 1_000_000
+"""A larger request or answer is refused before it is decoded."""
+REQUEST_POLL_S = 0.05
+"""So often whoever handed a request in looks for the answer."""
+REQUEST_SERVE_S = 0.2
+"""A writer looks for requests at most so often."""
+REQUEST_LEFTOVER_S = 3_600
+"""What lies in the folder for so long has lost its owner."""
+
 # --- the map and readers ---
 MAP_BYTES_INITIAL = 64 * 1024**3
 """Address space, not memory or disk: a map that seldom grows seldom ends the snapshots that are open in the process."""

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 from xxhash import xxh3_64_hexdigest
@@ -31,6 +32,7 @@ MANIFEST_NAME = "MANIFEST"
 WRITER_NAME = "WRITER"
 REQUESTS_NAME = "requests"
 DATA_NAME = "data.mdb"
+_LOCK_TRIES, _LOCK_PAUSE_S = 4, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +173,58 @@ def cannot_write(path: Path, error: OSError) -> CannotWrite:
     )
 
 
+@contextlib.contextmanager
+def no_writer(store_path: Path) -> Iterator[bool]:
+    """Whether nobody writes the store; if so, nobody begins to within the block."""
+    try:
+        descriptor = os.open(store_path / WRITER_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # it never had one
+        yield True
+        return
+    except OSError:
+        yield False
+        return
+    try:
+        # Shared: others who only look are no writer.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        is_free = True
+    except OSError:
+        is_free = False
+    try:
+        yield is_free
+    finally:
+        os.close(descriptor)
+
+
+def writer_process(store_path: Path) -> str:
+    """The process id that WRITER names, or "unknown"."""
+    try:
+        text = (store_path / WRITER_NAME).read_text(errors="replace").strip()
+    except OSError:
+        return "unknown"
+    return text if text.isdigit() else "unknown"
+
+
+def is_written_here(store_path: Path) -> bool:
+    """Whether this very process is the store's writer."""
+    try:
+        return _identity(os.stat(store_path / WRITER_NAME)) in WriterLock.held
+    except OSError:
+        return False
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
 class WriterLock:
     """The store's one-writer lock: flock on a file of ours, held by its own descriptor until closed.
 
     Never on LMDB's lock.mdb: closing any descriptor of that file drops LMDB's own locks.
     """
+
+    held: ClassVar[set[tuple[int, int]]] = set()
+    """Device and inode of the files that this process has locked."""
 
     def __init__(self, store_path: Path) -> None:
         """Take the lock or raise StoreBusy, naming the holder's process id."""
@@ -183,17 +232,27 @@ class WriterLock:
             self._descriptor = os.open(store_path / WRITER_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise cannot_write(store_path, error) from None
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not self._take():
             holder = self._holder()
             os.close(self._descriptor)
             raise StoreBusy(
                 f"{store_path} is being written by process {holder}",
                 hint="wait until it ends, or open the store read-only",
-            ) from None
+            )
+        self.held.add(_identity(os.fstat(self._descriptor)))
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def _take(self) -> bool:
+        """Lock the file. Somebody who only looks whether it is locked has it for an instant: try again."""
+        for _ in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                time.sleep(_LOCK_PAUSE_S)
+            else:
+                return True
+        return False
 
     def _holder(self) -> str:
         """The holder's process id. A fresh holder writes it a moment after it locked: wait for one that lives."""
@@ -208,6 +267,7 @@ class WriterLock:
     def release(self) -> None:
         """Give the lock back. Calling it again does nothing."""
         if self._descriptor >= 0:
+            self.held.discard(_identity(os.fstat(self._descriptor)))
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = -1
@@ -215,5 +275,6 @@ class WriterLock:
     def abandon(self) -> None:
         """In a forked child: drop the inherited descriptor, so that the lock ends with the parent."""
         if self._descriptor >= 0:
+            self.held.discard(_identity(os.fstat(self._descriptor)))
             os.close(self._descriptor)
             self._descriptor = -1

@@ -34,7 +34,12 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         ),
     ),
     ("store", frozenset({"change_set", "manifest", "store", "commit_plan"})),
-    ("fragments", frozenset({"fragments", "handle_lock", "meta", "quarantine", "intake", "completeness", "outbox"})),
+    (
+        "fragments",
+        frozenset(
+            {"fragments", "handle_lock", "meta", "quarantine", "intake", "completeness", "outbox", "requests"}
+        ),
+    ),
     (
         "members",
         frozenset(
@@ -49,7 +54,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset(
             {
                 *("", "engine", "creation", "info", "reading", "writer", "call_sources"),
-                *("quarantine_review", "source_clocks"),
+                *("quarantine_review", "source_clocks", "request_handlers"),
             }
         ),
     ),
@@ -64,8 +69,11 @@ DOORS = {
 }
 
 # Only the ingest driver and the command line read the wall clock; everything else is given the time.
-# A handle has its clock, by which visits of calls are judged, among its options.
-WALL_CLOCK_READERS = {"uniqdb.stream.driver", "uniqdb.stream.file_source", "uniqdb.stream.service", "uniqdb.options"}
+# A handle has its clock, by which visits of calls are judged, among its options. Requests have names that sort by age.
+WALL_CLOCK_READERS = {
+    *("uniqdb.stream.driver", "uniqdb.stream.file_source", "uniqdb.stream.service"),
+    *("uniqdb.options", "uniqdb.requests"),
+}
 WALL_CLOCK = {
     *("time.time", "time.time_ns", "time.localtime", "time.gmtime", "time.ctime", "time.clock_gettime"),
     *("datetime.now", "datetime.utcnow", "datetime.today", "date.today"),

@@ -18,12 +18,13 @@ from uniqdb.engine import Engine
 from uniqdb.errors import InputRefused
 from uniqdb.intake import Intake, Place, open_intake
 from uniqdb.limits import COMMIT_INTERVAL_S, COMMIT_VISITS, COMMIT_VISITS_MAX, NO_VISIT_RECORDS, SCATTERED_COMMIT_FACTOR
-from uniqdb.meta import SourceRow
+from uniqdb.meta import SourceRow, read_source
 from uniqdb.quarantine import Quarantined
 from uniqdb.recent_times import DEFAULT_LIMITS, EventTimeLimits
 from uniqdb.store import ReadView
 from uniqdb.stream.file_source import Damage, FileSource, LineBlock, SourceOptions, open_source
 from uniqdb.stream.hints import explain_no_visit
+from uniqdb.stream.live_runs import LiveRuns
 from uniqdb.visit import DEFAULT_FIELDS, FieldSettings, Reason, Refused, Visits
 from uniqdb.visit_decoder import VisitDecoder
 from uniqdb.writer import Commit
@@ -47,6 +48,9 @@ class IngestOptions:
     """How far from the clock of its source a visit may lie and count at once."""
     wall_clock: Callable[[], float] = time.time
     """Unix seconds: a visit more than a day after this moment is implausible."""
+    serve_requests: bool = False
+    """Between commits carry out what other processes ask for (see `uniqdb.requests`). Only where one thread at a time
+    reads sources into the engine: a request may concern any of them."""
 
     def source_options(self, *, follow: bool = False) -> SourceOptions:
         """What of this concerns opening a source."""
@@ -100,9 +104,12 @@ def ingest_file(
     ``should_stop`` is asked between blocks; what was read by then is committed. Raises NotFound, InputRefused,
     CannotWrite. Damage within the input raises nothing: see `IngestSummary.refusal`.
     """
-    run = open_run(engine, path, options or IngestOptions())
+    options = options or IngestOptions()
+    run = open_run(engine, path, options)
     try:
-        return run.to_the_end(on_progress or _ignore, should_stop)
+        runs = LiveRuns(engine, serve_requests=options.serve_requests)
+        runs.enter(run)
+        return run.to_the_end(on_progress or _ignore, should_stop, runs.serve)
     finally:
         run.close()
 
@@ -165,10 +172,16 @@ class SourceRun:
         self._accepted = 0  # by commits; what waits is in the intake
         self._refused: Counter[str] = Counter()
 
-    def to_the_end(self, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> IngestSummary:
+    def to_the_end(
+        self,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+        between_blocks: Callable[[], object],
+    ) -> IngestSummary:
         """Read until the input ends or ``should_stop``; commit everything."""
         for block in self.source.blocks(self._options.commit_visits):
             self.take(block)
+            between_blocks()
             on_progress(self.progress())
             if should_stop():
                 return self.end(on_progress, interrupted=True)
@@ -180,6 +193,27 @@ class SourceRun:
             self._take(block)
         if self._pending.lines and self._is_due():
             self._commit(finished=False)
+
+    def settle(self) -> None:
+        """Commit what waits, unless the input may still turn out to hold no visits at all."""
+        if self._pending.lines and (self._valid or self.source.resumed):
+            self._commit(finished=False)
+
+    def take_over(self) -> None:
+        """Go on from what the store has of the source now: somebody else has committed since `settle`."""
+        with self._engine.snapshot() as snapshot:
+            view = snapshot.answers.view
+            if self.source.anew_of is not None:
+                key, before = self.source.anew_of
+                self.source.anew_of = key, read_source(view, key) or before
+            row = None if self.source.key is None else read_source(view, self.source.key)
+            if row is None:
+                return  # nothing of it is in the store
+            # The rest of the row is this run's alone, and may be newer here.
+            self._row = msgspec.structs.replace(
+                self._row, visits=row.visits, refused=row.refused, clock_s=row.clock_s, ended=row.ended
+            )
+            self._intake = open_intake(view, self._intake.key, row, self._engine.allowed_lateness_s)
 
     def end(self, on_progress: Callable[[Progress], None], *, interrupted: bool = False) -> IngestSummary:
         """Commit what waits; the input's end was read, unless it is damaged or the run was interrupted."""

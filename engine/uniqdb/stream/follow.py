@@ -22,6 +22,7 @@ from uniqdb.stream.byte_stream import open_stream
 from uniqdb.stream.driver import IngestOptions, IngestSummary, Progress, SourceRun, open_run
 from uniqdb.stream.file_identity import FileFacts, base_name, find_file, printable_name
 from uniqdb.stream.file_source import LineBlock
+from uniqdb.stream.live_runs import LiveRuns
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +36,48 @@ class Watch:
     """Gets the error of a rotated file that cannot be read; the others go on."""
 
 
+class _Reader:
+    """Where the files go: the engine, who watches, and the runs that are under way."""
+
+    def __init__(self, engine: Engine, watch: Watch, runs: LiveRuns) -> None:
+        self.engine, self.watch, self.runs = engine, watch, runs
+
+    def read_whole(self, path: Path, options: IngestOptions) -> None:
+        """Read a file that rotation has moved aside to its end."""
+        watch = self.watch
+        try:
+            run = open_run(self.engine, path, options)
+        except NotFound:  # compressed or deleted in this very moment; its compressed form is found the next time
+            return
+        except InputRefused as refusal:
+            watch.on_refusal(refusal)
+            return
+        self.runs.enter(run)
+        try:
+            summary = run.to_the_end(watch.on_progress, watch.should_stop, self.runs.serve)
+            if summary.records:
+                watch.on_end(summary)
+            if summary.refusal is not None:
+                watch.on_refusal(summary.refusal)
+        except InputRefused as refusal:
+            watch.on_refusal(refusal)
+        finally:
+            self.runs.leave(run)
+            run.close()
+
+
 class _Followed:
     """One path, and the run over the file that is there now."""
 
-    def __init__(self, engine: Engine, path: Path, options: IngestOptions, pause_s: float) -> None:
-        self._engine, self.path, self._options, self._pause_s = engine, path, options, pause_s
+    def __init__(self, reader: "_Reader", path: Path, options: IngestOptions, pause_s: float) -> None:
+        self._reader, self.path, self._options, self._pause_s = reader, path, options, pause_s
         self._seen = {identity for _, identity, _ in _beside(path)}
         self._blocks: Iterator[LineBlock] = iter(())
         self.run: SourceRun | None = None
         self._open()
 
     def _open(self) -> None:
-        run = open_run(self._engine, self.path, self._options, follow=True)
+        run = open_run(self._reader.engine, self.path, self._options, follow=True)
         stream = run.source.stream
         if not stream.is_regular:
             run.close()
@@ -54,9 +85,11 @@ class _Followed:
         stream.pause_s = self._pause_s
         self._seen.add(_identity(os.fstat(stream.descriptor)))
         self.run, self._blocks = run, run.source.blocks(self._options.commit_visits)
+        self._reader.runs.enter(run)
 
-    def turn(self, watch: Watch) -> None:
+    def turn(self) -> None:
         """Read a block, or nothing for a moment; go over to the next file when this one came to its end."""
+        watch = self._reader.watch
         if self.run is None:
             try:
                 self._open()
@@ -75,15 +108,16 @@ class _Followed:
         for _, identity, path in _beside(self.path):
             if identity not in self._seen:
                 self._seen.add(identity)
-                _read_whole(self._engine, path, self._options, watch)
+                self._reader.read_whole(path, self._options)
 
-    def end(self, watch: Watch) -> list[IngestSummary]:
+    def end(self) -> list[IngestSummary]:
         """Commit what was read."""
-        return [] if self.run is None else [self.run.end(watch.on_progress, interrupted=True)]
+        return [] if self.run is None else [self.run.end(self._reader.watch.on_progress, interrupted=True)]
 
     def close(self) -> None:
         """Close the file."""
         if self.run is not None:
+            self._reader.runs.leave(self.run)
             self.run.close()
         self.run = None
 
@@ -98,42 +132,23 @@ def follow_files(
     Raises NotFound, InputRefused, UsageError.
     """
     options = options or IngestOptions()
+    reader = _Reader(engine, watch, LiveRuns(engine, serve_requests=options.serve_requests))
     for path in paths:
         for rotated in _left_behind(engine, Path(path)):
-            _read_whole(engine, rotated, dataclasses.replace(options, again=False), watch)
+            reader.read_whole(rotated, dataclasses.replace(options, again=False))
     pause_s = PIPE_SILENCE_S / len(paths)
     followed: list[_Followed] = []
     try:
         for path in paths:
-            followed.append(_Followed(engine, Path(path), options, pause_s))
+            followed.append(_Followed(reader, Path(path), options, pause_s))
         while not watch.should_stop():
             for one in followed:
-                one.turn(watch)
-        return [summary for one in followed for summary in one.end(watch)]
+                one.turn()
+            reader.runs.serve()
+        return [summary for one in followed for summary in one.end()]
     finally:
         for one in followed:
             one.close()
-
-
-def _read_whole(engine: Engine, path: Path, options: IngestOptions, watch: Watch) -> None:
-    """Read a file that rotation has moved aside to its end."""
-    try:
-        run = open_run(engine, path, options)
-    except NotFound:  # compressed or deleted in this very moment; its compressed form is found the next time
-        return
-    except InputRefused as refusal:
-        watch.on_refusal(refusal)
-        return
-    try:
-        summary = run.to_the_end(watch.on_progress, watch.should_stop)
-        if summary.records:
-            watch.on_end(summary)
-        if summary.refusal is not None:
-            watch.on_refusal(summary.refusal)
-    except InputRefused as refusal:
-        watch.on_refusal(refusal)
-    finally:
-        run.close()
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -1,0 +1,100 @@
+"""What a writer does for other processes, and how they say what they want: one place for both sides.
+
+Every kind may be carried out twice: what was accepted or discarded is no longer in quarantine, and a clock that was
+reset has nothing to forget.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import msgspec
+
+from uniqdb.engine import Engine
+from uniqdb.errors import UsageError
+from uniqdb.quarantine_review import QuarantineFilter, Review, accept_quarantined, discard_quarantined
+from uniqdb.requests import Handler
+from uniqdb.source_clocks import reset_clock
+
+QUARANTINE_ACCEPT = "quarantine-accept"
+QUARANTINE_DISCARD = "quarantine-discard"
+CLOCK_RESET = "clock-reset"
+_Kind = TypeVar("_Kind")
+_FILTER_FIELDS = {one.name for one in fields(QuarantineFilter)}
+
+
+class _ReviewResult(msgspec.Struct):
+    done: int
+    left: dict[str, int]
+
+
+class _ClockReset(msgspec.Struct, forbid_unknown_fields=True):
+    source: str
+    end: bool
+
+
+class _ClockWasReset(msgspec.Struct):
+    name: str
+
+
+def request_handlers(engine: Engine) -> dict[str, Handler]:
+    """How the store's writer carries out what `filter_arguments` and `reset_arguments` ask for, by kind.
+
+    The handlers commit. They raise UsageError for arguments that they do not know, and what `accept_quarantined`,
+    `discard_quarantined` and `reset_clock` raise.
+    """
+    return {
+        QUARANTINE_ACCEPT: lambda arguments: _review(engine, accept_quarantined, arguments),
+        QUARANTINE_DISCARD: lambda arguments: _review(engine, discard_quarantined, arguments),
+        CLOCK_RESET: lambda arguments: _reset(engine, arguments),
+    }
+
+
+def filter_arguments(wanted: QuarantineFilter) -> dict[str, Any]:
+    """The arguments of ``quarantine-accept`` and ``quarantine-discard``: the fields of the filter."""
+    found: dict[str, Any] = msgspec.to_builtins(wanted)
+    return found
+
+
+def review_of(result: dict[str, Any]) -> Review:
+    """What was done, from the result of ``quarantine-accept`` or ``quarantine-discard``. Raises UsageError."""
+    found = _understood(result, _ReviewResult)
+    return Review(found.done, Counter(found.left))
+
+
+def reset_arguments(source: str, *, end: bool) -> dict[str, Any]:
+    """The arguments of ``clock-reset``, as of `reset_clock`."""
+    return {"source": source, "end": end}
+
+
+def reset_name(result: dict[str, Any]) -> str:
+    """The name of the source whose clock was reset. Raises UsageError."""
+    return _understood(result, _ClockWasReset).name
+
+
+def _review(
+    engine: Engine, review: Callable[[Engine, QuarantineFilter], Review], arguments: dict[str, Any]
+) -> dict[str, Any]:
+    if unknown := ", ".join(sorted(arguments.keys() - _FILTER_FIELDS)):
+        raise _not_understood(f"it names {unknown}")  # to overlook a condition would mean more records
+    done = review(engine, _understood(arguments, QuarantineFilter))
+    return {"done": done.done, "left": dict(done.left)}
+
+
+def _reset(engine: Engine, arguments: dict[str, Any]) -> dict[str, Any]:
+    wanted = _understood(arguments, _ClockReset)
+    return {"name": reset_clock(engine, wanted.source, end=wanted.end).name}
+
+
+def _understood(parts: dict[str, Any], kind: type[_Kind]) -> _Kind:
+    try:
+        return msgspec.convert(parts, kind)
+    except msgspec.ValidationError as error:
+        raise _not_understood(str(error)) from None
+
+
+def _not_understood(cause: str) -> UsageError:
+    return UsageError(
+        f"the request or its answer is not understood: {cause}", hint="use the same version of uniqdb as the writer"
+    )

@@ -1,0 +1,52 @@
+"""The runs over sources that one thread of a writer has under way, and the requests that are served between them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from uniqdb.engine import Engine
+from uniqdb.request_handlers import request_handlers
+from uniqdb.requests import RequestDesk
+
+
+class LiveRun(Protocol):
+    """A run that keeps in memory what the store knows of its source, and may have more."""
+
+    def settle(self) -> None:
+        """Commit what waits."""
+
+    def take_over(self) -> None:
+        """Go on from what the store has of the source now."""
+
+
+class LiveRuns:
+    """Lets other processes change the store between the commits of the runs that are entered here."""
+
+    def __init__(self, engine: Engine, *, serve_requests: bool) -> None:
+        """Without ``serve_requests`` it does nothing."""
+        self._runs: list[LiveRun] = []
+        self._desk = (
+            RequestDesk(engine.path, request_handlers(engine), around=self._between_commits) if serve_requests else None
+        )
+
+    def enter(self, run: LiveRun) -> None:
+        """From now on the run is settled before a request."""
+        self._runs.append(run)
+
+    def leave(self, run: LiveRun) -> None:
+        """The run is closed."""
+        self._runs.remove(run)
+
+    def serve(self) -> None:
+        """Carry out the requests that wait; see `RequestDesk.serve`. Raises what committing raises."""
+        if self._desk is not None:
+            self._desk.serve()
+
+    @contextmanager
+    def _between_commits(self) -> Iterator[None]:
+        """All that was read is in the store; afterwards each run sees what has become of its source."""
+        for run in self._runs:
+            run.settle()
+        yield
+        for run in self._runs:
+            run.take_over()
