@@ -134,6 +134,8 @@ class _Pending:
         path = self._named(_ANSWER)
         try:
             found = msgspec.json.decode(_read(path, owner=None), type=_Answer)
+            if found.result is None and found.failure is None:
+                raise _Unreadable("nothing is in it")
         except FileNotFoundError:
             return None
         except (_Unreadable, OSError, ValueError, RecursionError) as error:
