@@ -32,7 +32,7 @@ MANIFEST_NAME = "MANIFEST"
 WRITER_NAME = "WRITER"
 REQUESTS_NAME = "requests"
 DATA_NAME = "data.mdb"
-_LOCK_TRIES, _LOCK_PAUSE_S = 4, 0.01
+_LOCK_TRIES, _LOCK_PAUSE_S = 10, 0.01
 
 
 @dataclass(frozen=True, slots=True)

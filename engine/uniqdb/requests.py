@@ -157,11 +157,11 @@ class _Pending:
                 return not is_there and not self._named(_ANSWER).exists()
             if self._named(_ANSWER).exists():
                 return False
-            # While nobody else can become the writer: a claim is the dead one's.
-            self.withdraw()
-            with suppress(FileNotFoundError):
-                self._named(_CLAIMED).unlink()
-            return True
+            # While nobody else can become the writer: a claim is the dead one's. Not for long, one may want to begin.
+            for ending in (_REQUEST, _CLAIMED):
+                _remove(self._named(ending))
+        sync_directory(self._path.parent)
+        return True
 
     def withdraw(self) -> bool:
         """Take the request back, durably; False if the writer had it already."""
