@@ -36,9 +36,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("store", frozenset({"change_set", "manifest", "store", "commit_plan"})),
     (
         "fragments",
-        frozenset(
-            {"fragments", "handle_lock", "meta", "quarantine", "intake", "completeness", "outbox", "requests"}
-        ),
+        frozenset({"fragments", "handle_lock", "meta", "quarantine", "intake", "completeness", "outbox", "requests"}),
     ),
     (
         "members",
