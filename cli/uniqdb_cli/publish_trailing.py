@@ -7,10 +7,11 @@ import typer
 
 from uniqdb_cli.kafka_config import assert_client, emission_rules, kafka_settings
 from uniqdb_cli.output import say
+from uniqdb_cli.reading import open_reader
 from uniqdb_cli.serve_stream import BootstrapServersOption, KafkaConfigOption, TakeOverOption
 from uniqdb_cli.settings import Settings, load_settings
 from uniqdb_cli.words import ConfigOption, StoreOption
-from uniqdb_cli.writing import open_writer
+from uniqdb_cli.writing import hand_over, open_writer
 
 if TYPE_CHECKING:
     import datetime
@@ -43,10 +44,27 @@ def publish_trailing(
     """
     assert_client()
     settings = load_settings(config, store=store, bootstrap_servers=bootstrap_servers, kafka_config=kafka_config)
-    with open_writer(settings) as engine:
-        day = day_of(as_of, engine.zone)
-        published = _publish(engine, settings, day, take_over=take_over)
-    say(f"{published:,} trailing windows published.")
+    say(f"{_carry_out(settings, as_of, take_over=take_over):,} trailing windows published.")
+
+
+def _carry_out(settings: Settings, as_of: str | None, *, take_over: bool) -> int:
+    """Publish, or have the service do it that writes the store; how many."""
+    from uniqdb.errors import StoreBusy
+    from uniqdb.request_handlers import PUBLISH_TRAILING, TrailingPublished, understood
+    from uniqdb.requests import WriterGone
+
+    while True:
+        try:
+            with open_writer(settings) as engine:
+                return _publish(engine, settings, day_of(as_of, engine.zone), take_over=take_over)
+        except StoreBusy:
+            with open_reader(settings.store) as reader:
+                day = day_of(as_of, reader.zone)
+        try:
+            found = hand_over(settings, PUBLISH_TRAILING, {"as_of": None if day is None else day.isoformat()})
+            return understood(found, TrailingPublished).published
+        except WriterGone:
+            continue  # nobody is in the way any more
 
 
 def day_of(text: str | None, zone: "CalendarZone") -> "datetime.date | None":

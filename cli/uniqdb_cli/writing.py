@@ -72,6 +72,12 @@ def carry_out(
             continue  # nobody is in the way any more
 
 
+def hand_over(settings: Settings, kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Have the process do it that writes the store; returns the result. Raises as `carry_out`, and `WriterGone`."""
+    with stop_on_signals() as stop:
+        return _hand_in(settings, (kind, arguments), time.monotonic() + TAKEN_UP_S, stop)
+
+
 def _hand_in(
     settings: Settings, request: tuple[str, dict[str, Any]], until_s: float, stop: StopRequest
 ) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from uniqdb.source_clocks import reset_clock
 QUARANTINE_ACCEPT = "quarantine-accept"
 QUARANTINE_DISCARD = "quarantine-discard"
 CLOCK_RESET = "clock-reset"
+PUBLISH_TRAILING = "publish-trailing"
+"""Only a writer that publishes carries it out."""
 _Kind = TypeVar("_Kind")
 _FILTER_FIELDS = {one.name for one in fields(QuarantineFilter)}
 
@@ -55,6 +57,23 @@ def filter_arguments(wanted: QuarantineFilter) -> dict[str, Any]:
     """The arguments of ``quarantine-accept`` and ``quarantine-discard``: the fields of the filter."""
     found: dict[str, Any] = msgspec.to_builtins(wanted)
     return found
+
+
+class Trailing(msgspec.Struct, forbid_unknown_fields=True):
+    """The arguments of ``publish-trailing``: the date that the windows end with; None: that of the store's clock."""
+
+    as_of: str | None = None
+
+
+class TrailingPublished(msgspec.Struct):
+    """The result of ``publish-trailing``."""
+
+    published: int
+
+
+def understood(parts: dict[str, Any], kind: type[_Kind]) -> _Kind:
+    """Arguments or a result as what they should be. Raises UsageError."""
+    return _understood(parts, kind)
 
 
 def review_of(result: dict[str, Any]) -> Review:

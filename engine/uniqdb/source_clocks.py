@@ -47,6 +47,7 @@ def reset_clock(engine: Engine, name: str, *, end: bool = False) -> SourceRow:
         held=0,
         clock_s=intake.clock_s,
         ended=row.ended or end,
+        kafka=None if row.kafka is None else msgspec.structs.replace(row.kafka, closing_clock_s=intake.clock_s),
     )
     commit = nothing().then(taken, taken.refused)
     commit.sources[key] = row

@@ -2,9 +2,10 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,19 +49,24 @@ class Served:
     def output(self, name: str) -> str:
         return f"{self.topic}-{name}"
 
-    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+    @contextmanager
+    def start(self, *arguments: str, **environment: str) -> "Iterator[subprocess.Popen[str]]":
+        """Running until the block ends; it does not outlive a test that fails."""
         command = [sys.executable, "-m", "uniqdb_cli", "serve-stream", "--store", str(self.store)]
         command += ["--bootstrap-servers", self.cluster.broker.bootstrap, "--input-topic", self.topic, *arguments]
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**self.environment, **environment})
+        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**self.environment, **environment})
+        try:
+            yield child
+        finally:
+            child.kill()
+            child.wait()
+            assert child.stderr is not None
+            child.stderr.close()
 
     def run(self, *arguments: str, code: int = 0, **environment: str) -> str:
         """Run to the end; what it said."""
         with self.start(*arguments, **environment) as child:
-            try:
-                said = child.communicate(timeout=120)[1]
-            except BaseException:
-                child.send_signal(signal.SIGKILL)
-                raise
+            said = child.communicate(timeout=120)[1]
             assert child.returncode == code, said
         return said
 

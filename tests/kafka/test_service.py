@@ -220,3 +220,41 @@ def test_a_store_that_files_feed_publishes_its_windows_and_later_everything(serv
     served.cluster.create(served.topic)
     served.catch_up()
     assert served.published().buckets() == model.rows() == served.stored()
+
+
+def uniqdb_command(served: Served, *arguments: str) -> str:
+    command = [sys.executable, "-m", "uniqdb_cli", *arguments, "--store", str(served.store)]
+    done = subprocess.run(command, env=served.environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_requests_while_it_serves(served: Served) -> None:
+    visits, model = forty_days()
+    served.cluster.create(served.topic)
+    alone = (T - 300 * DAY_S, "alone")
+    crowd = [(visits[-1][0] + number // 10, f"w{number % 13}") for number in range(1_200)]
+    served.cluster.write(served.topic, [line(*one) for one in [*visits, alone, *crowd]])
+    with served.start() as child:
+        wait_for(lambda: (served.store / "MANIFEST").exists() and '"too_late":1' in served.info().replace(" ", ""))
+        assert uniqdb_command(served, "quarantine", "accept", "--reason", "too_late") == "1 visit counted.\n"
+        said = publish_trailing(served)
+        assert said.endswith(" trailing windows published.\n")
+        assert int(said.split()[0]) >= 5
+        reset = uniqdb_command(served, "clock", "reset", f"{served.topic}/0")
+        assert "has no clock now" in reset
+        more = [(crowd[-1][0] + 60 + number, "after") for number in range(40)]
+        served.cluster.write(served.topic, [line(*one) for one in more])
+        day = f"{date.fromtimestamp(crowd[-1][0])}"
+        wait_for(lambda: f"window|UTC|30d|{day}" in served.published("trailing").highest)
+        wait_for(lambda: json.loads(served.info())["visits"] == len(visits) + 1 + len(crowd) + len(more))
+        child.send_signal(signal.SIGINT)
+        said = child.communicate(timeout=20)[1]
+    assert child.returncode == 0, said
+    everything = [alone, *crowd, *more]
+    model.add([ts for ts, _ in everything], [uid for _, uid in everything])
+    served.catch_up()
+    assert served.stored() == model.rows()
+    found = served.published()
+    assert found.buckets() == model.rows()
+    assert found.last == found.highest

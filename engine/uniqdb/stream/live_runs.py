@@ -1,12 +1,12 @@
 """The runs over sources that one thread of a writer has under way, and the requests that are served between them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
 from uniqdb.engine import Engine
 from uniqdb.request_handlers import request_handlers
-from uniqdb.requests import RequestDesk
+from uniqdb.requests import Handler, RequestDesk
 
 
 class LiveRun(Protocol):
@@ -22,12 +22,13 @@ class LiveRun(Protocol):
 class LiveRuns:
     """Lets other processes change the store between the commits of the runs that are entered here."""
 
-    def __init__(self, engine: Engine, *, serve_requests: bool) -> None:
-        """Without ``serve_requests`` it does nothing."""
+    def __init__(
+        self, engine: Engine, *, serve_requests: bool, more_handlers: Mapping[str, Handler] | None = None
+    ) -> None:
+        """Without ``serve_requests`` it does nothing. ``more_handlers``: what only this writer can do."""
         self._runs: list[LiveRun] = []
-        self._desk = (
-            RequestDesk(engine.path, request_handlers(engine), around=self._between_commits) if serve_requests else None
-        )
+        handlers = {**request_handlers(engine), **(more_handlers or {})}
+        self._desk = RequestDesk(engine.path, handlers, around=self._between_commits) if serve_requests else None
 
     def enter(self, run: LiveRun) -> None:
         """From now on the run is settled before a request."""

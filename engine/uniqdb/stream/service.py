@@ -6,10 +6,11 @@ instant is started again and goes on; at worst records that were published are p
 and revisions.
 """
 
+import datetime
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,11 +19,13 @@ from uniqdb.errors import KafkaUnreachable, PublishRefused, TopicMissing
 from uniqdb.limits import COMMIT_VISITS, IDLE_TIMEOUT_S
 from uniqdb.meta import GapRow, KafkaPlace, SourceRow, read_sources
 from uniqdb.recent_times import DEFAULT_LIMITS, EventTimeLimits
+from uniqdb.request_handlers import PUBLISH_TRAILING, Trailing, understood
 from uniqdb.stream.emission import DEFAULT_RULES, EmissionRules, Urgency
 from uniqdb.stream.file_identity import assert_same_settings
 from uniqdb.stream.kafka_identity import TopicIdentity
 from uniqdb.stream.kafka_settings import KafkaHooks, KafkaSettings
 from uniqdb.stream.kafka_source import KafkaSource
+from uniqdb.stream.live_runs import LiveRuns
 from uniqdb.stream.partition import Moment, Partition
 from uniqdb.stream.publisher import Publisher
 from uniqdb.stream.publishing import EVERYTHING, RETRY_PAUSE_S, Publishing, Window
@@ -98,6 +101,8 @@ class StreamService:
         self._was_caught_up = False
         with engine.snapshot() as snapshot:
             self._state = snapshot.answers.state
+        self._live = LiveRuns(engine, serve_requests=True, more_handlers={PUBLISH_TRAILING: self._publish_trailing})
+        self._live.enter(self)
         self._open_gaps = {gap.source: gap for gap in self._state.gaps if gap.to_s is None}
         self._open(list(self._source.positions))
 
@@ -108,6 +113,7 @@ class StreamService:
         self._commit(is_publishing=True)
         while not self._hooks.should_stop():
             self._turn()
+            self._live.serve()
             if ends is not None and all(self._source.positions.get(one, 0) >= end for one, end in ends.items()):
                 self._finish()
                 break
@@ -157,6 +163,31 @@ class StreamService:
         urgency = Urgency(at_once=True, finals_only=self._reads_history())
         self._publishing.everything(urgency, self._commit, time.monotonic() + FLUSH_S)
         self.summary.published = self._publishing.published
+
+    # ------------------------------------------------------------ requests
+    def settle(self) -> None:
+        """Before a request: commit what waits."""
+        self._commit()
+
+    def take_over(self) -> None:
+        """After a request: go on from what the store has of the partitions now."""
+        with self._engine.snapshot() as snapshot:
+            self._state = snapshot.answers.state
+        self._open(list(self._partitions))
+
+    def _publish_trailing(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The windows of a day, and all that are due, published before it is answered."""
+        wanted = understood(arguments, Trailing).as_of
+        published = 0
+        while windows := self._publishing.windows(everything=True):
+            published += len(windows)
+            self._commit(windows=windows)
+        day = None if wanted is None else datetime.date.fromisoformat(wanted)
+        windows = self._publishing.trailing(day)
+        self._commit(windows=windows)
+        urgency = Urgency(finals_only=self._reads_history())
+        self._publishing.everything(urgency, self._commit, time.monotonic() + FLUSH_S)
+        return {"published": published + len(windows)}
 
     # ------------------------------------------------------------ the beginning
     def _stored(self) -> list[KafkaPlace]:
