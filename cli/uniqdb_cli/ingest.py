@@ -229,7 +229,7 @@ def _open_for_ingest(files: list[str], settings: Settings) -> Iterator[tuple["En
     from uniqdb.engine import open as open_store
     from uniqdb.errors import NotFound
     from uniqdb.manifest import is_store
-    from uniqdb_cli.writing import open_options
+    from uniqdb_cli.writing import discard, is_untouched, open_options
 
     for file in files:
         where = Path(file)
@@ -250,8 +250,8 @@ def _open_for_ingest(files: list[str], settings: Settings) -> Iterator[tuple["En
         try:
             yield engine, announce
         except BaseException:
-            if is_new and _is_untouched(engine):
-                _discard(engine)
+            if is_new and is_untouched(engine):
+                discard(engine)
             else:
                 announce()
             raise
@@ -266,26 +266,6 @@ def _waiting_for(snapshot: "Snapshot", *, follow: bool) -> str:
         return ""
     few = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
     return f"Nothing is closed beyond the clock of {few}: read on, or end it with `uniqdb clock reset NAME --end`."
-
-
-def _is_untouched(engine: "Engine") -> bool:
-    from uniqdb.errors import UniqdbError
-
-    try:
-        with engine.snapshot() as snapshot:
-            return not snapshot.commit_number
-    except UniqdbError:  # after a failed write it may answer nothing any more; then it stays as it is
-        return False
-
-
-def _discard(engine: "Engine") -> None:
-    """Take a new store away again, in which nothing was counted: its time zone, for one, may not be what is wanted."""
-    import shutil
-
-    doomed = engine.path.with_name(f".{engine.path.name}.discarded-{os.getpid()}")
-    engine.path.rename(doomed)  # while the lock is ours: nobody else begins to write into it
-    engine.close()
-    shutil.rmtree(doomed)
 
 
 # ---------------------------------------------------------------- progress

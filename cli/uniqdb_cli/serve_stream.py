@@ -1,6 +1,7 @@
 """``uniqdb serve-stream``: from a Kafka topic into the store, and every count back to Kafka."""
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +18,7 @@ from uniqdb_cli.words import (
     TsUnitOption,
     UidFieldOption,
 )
-from uniqdb_cli.writing import open_options
+from uniqdb_cli.writing import discard, is_untouched, open_options
 
 if TYPE_CHECKING:
     from uniqdb.engine import Engine
@@ -95,9 +96,11 @@ def serve_stream(
     options = _options(settings, until_caught_up=until_caught_up, take_over=take_over)
     from uniqdb.engine import open as open_store
     from uniqdb.errors import KafkaUnreachable
+    from uniqdb.manifest import is_store
     from uniqdb.stream.kafka_settings import KafkaHooks
     from uniqdb.stream.service import StreamService
 
+    is_new = not is_store(Path(settings.store))
     with (
         stop_on_signals() as stop,
         open_store(settings.store, timezone=settings.timezone, options=open_options(settings)) as engine,
@@ -109,8 +112,10 @@ def serve_stream(
                 summary = service.run()
             finally:
                 service.close()
-        except KafkaUnreachable:
-            if not stop.is_made():
+        except BaseException as error:
+            if is_new and is_untouched(engine):
+                discard(engine)
+            if not isinstance(error, KafkaUnreachable) or not stop.is_made():
                 raise
             say("Stopped before Kafka answered.")
             return

@@ -1,5 +1,6 @@
 """What the commands share that change an existing store: themselves, or through the process that writes it."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,3 +93,24 @@ def _hand_in(
         else:
             say("Interrupted: the request to the process that writes the store is withdrawn.")
         raise typer.Exit(stop.exit_code) from None
+
+
+def is_untouched(engine: "Engine") -> bool:
+    """Whether nothing was ever committed to the store."""
+    from uniqdb.errors import UniqdbError
+
+    try:
+        with engine.snapshot() as snapshot:
+            return not snapshot.commit_number
+    except UniqdbError:  # after a failed write it may answer nothing any more; then it stays as it is
+        return False
+
+
+def discard(engine: "Engine") -> None:
+    """Take a new store away again, in which nothing was counted: its time zone, for one, may not be what is wanted."""
+    import shutil
+
+    doomed = engine.path.with_name(f".{engine.path.name}.discarded-{os.getpid()}")
+    engine.path.rename(doomed)  # while the lock is ours: nobody else begins to write into it
+    engine.close()
+    shutil.rmtree(doomed)

@@ -97,6 +97,7 @@ class StreamService:
         self._publishing = Publishing(engine, self._publisher, options.rules, self._hooks.on_log)
         self._partitions: dict[int, Partition] = {}
         self._looked_at_s = self._windows_looked_at_s = self._reported_at_s = -LOOK_INTERVAL_S
+        self._confirmed_at_s = -LOOK_INTERVAL_S
         self._caught_up: dict[int, bool] = {}
         self._was_caught_up = False
         with engine.snapshot() as snapshot:
@@ -310,9 +311,10 @@ class StreamService:
 
     def _commit(self, *, is_publishing: bool = False, windows: list[Window] | None = None) -> None:
         moved = any(one.has_moved for one in self._partitions.values())
-        if moved:
-            self._source.confirm(LOOK_INTERVAL_S)  # it raises if the records may be those of another topic
         now = self._now()
+        if moved and now.monotonic_s - self._confirmed_at_s >= LOOK_INTERVAL_S:
+            self._source.confirm(LOOK_INTERVAL_S)  # it raises if the records may be those of another topic
+            self._confirmed_at_s = now.monotonic_s
         left_out = self._left_out()
         acknowledged = self._publishing.acknowledged
         commit = replace(nothing(), published=acknowledged, windows=windows or [], is_publishing=is_publishing)
