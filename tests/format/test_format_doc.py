@@ -4,6 +4,7 @@ import datetime
 import io
 import json
 import re
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from struct import Struct, unpack_from
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import lmdb
 import msgspec
+import numpy as np
 import pytest
 from pyroaring import BitMap
 from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest, xxh3_128_digest
@@ -18,12 +20,20 @@ from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest, xxh3_128_digest
 import uniqdb
 from engines import options
 from uniqdb import DictionarySizes
+from uniqdb.intake import Place, open_intake
+from uniqdb.meta import GapRow, KafkaPlace, SourceRow
+from uniqdb.outbox import WindowKey, read_outbox
+from uniqdb.quarantine import Quarantined
 from uniqdb.stream.driver import IngestOptions, ingest_file
+from uniqdb.stream.emission import work_out
+from uniqdb.stream.partition import partition_source_key
+from uniqdb.writer import Commit, nothing
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 NUMBERS = {"meta": 1, "uids": 2, "units": 3, "buckets": 4, "sources": 5, "quarantine": 6, "clocks": 7, "held": 8}
 KINDS = ("minute", "hour", "day", "week", "month", "year")
 NUMBERS.update((kind, 11 + place) for place, kind in enumerate(KINDS))
+NUMBERS.update(outbox=9, due=10, windows=17)
 ENTRY = Struct("<QHHII")
 SMALL = DictionarySizes(young_bytes=30_000, young_merge_bytes=600, partition_entries=64, partition_bytes=4_000)
 """With these sizes the store is left in the middle of a drain."""
@@ -64,7 +74,18 @@ class Reading:
             self.raw = {name: dict(txn.cursor(db=table)) for name, table in tables.items()}
         self.rows = {
             name: {key: row(name, key, value) for key, value in self.raw[name].items()}
-            for name in ("meta", "units", "buckets", "sources", "quarantine", "clocks", "held")
+            for name in (
+                "meta",
+                "units",
+                "buckets",
+                "sources",
+                "quarantine",
+                "clocks",
+                "held",
+                "outbox",
+                "due",
+                "windows",
+            )
         }
         self.store, self.state = (msgspec.msgpack.decode(self.rows["meta"][name]) for name in (b"store", b"state"))
         assert self.store["store_uuid"] == manifest["store_uuid"]
@@ -154,6 +175,16 @@ class Reading:
             end_s = self.end_s(KINDS[key[0] - 1], int.from_bytes(key[1:], "big"))
             assert (payload[24] > 0) == (end_s <= through_s)
             found.add(payload[24])
+        return found
+
+    def waiting(self) -> dict[str, dict[bytes, tuple[int, bytes]]]:
+        """``outbox``, by what is to be published: keys behind their first byte, with commit number and record."""
+        found: dict[str, dict[bytes, tuple[int, bytes]]] = {"bucket": {}, "window": {}, "refused": {}}
+        for key, payload in self.rows["outbox"].items():
+            kind = {0x20: "window", 0x30: "refused"}.get(key[0], "bucket")
+            assert len(key) == (7 if kind == "window" else 9)
+            assert (kind == "window") == (len(payload) > 8)
+            found[kind][key if kind == "bucket" else key[1:]] = unpack_from("<Q", payload)[0], payload[8:]
         return found
 
     def clock(self, name: str, times_s: list[int]) -> list[tuple[int, ...]]:
@@ -277,3 +308,110 @@ def test_the_worked_example_is_what_is_written(store_path: Path) -> None:
             assert reading.raw[database][key] == value
     text, checksum = re.search(r"`(\S+/1/2)`, its checksum `(\w+)`", page).groups()  # type: ignore[union-attr]  # as above
     assert xxh3_64_hexdigest(text.encode()) == checksum
+
+
+TOPIC_KEY = xxh3_128_digest(b"kafka\0visits\0003")
+DAY_S = 86_400
+FIRST_DAY = datetime.date(2016, 7, 11)
+LIVE = [1_468_244_384 + 600 * number for number in range(6 * 144)]
+"""Six days of a partition's times; Kolkata's midnights are at 18:30 UTC."""
+
+
+def window_key(days: int, last: datetime.date) -> bytes:
+    return days.to_bytes(2, "big") + last.toordinal().to_bytes(4, "big")
+
+
+def partition_commit(db: uniqdb.Engine, row: SourceRow, times_s: list[int], refused: list[Quarantined]) -> Commit:
+    """What a service writes of a partition, without Kafka."""
+    with db.snapshot() as snapshot:
+        intake = open_intake(snapshot.answers.view, TOPIC_KEY, row)
+    uids = [f"v{time_s % 97}" for time_s in times_s]
+    intake.take(np.array(times_s, np.int64), uids, times_s[-1] + DAY_S, lambda _: Place(5, 0, "00"))
+    taken = intake.cut(is_open=True)
+    assert row.kafka is not None
+    place = msgspec.structs.replace(row.kafka, next_offset=row.kafka.next_offset + len(times_s), idle=False)
+    place = msgspec.structs.replace(place, closing_clock_s=intake.clock_s)
+    commit = nothing().then(taken, refused)
+    commit.sources[TOPIC_KEY] = msgspec.structs.replace(
+        row, visits=row.visits + len(taken.uids), clock_s=intake.clock_s, held=intake.held, kafka=place
+    )
+    return commit
+
+
+def write_published(db: uniqdb.Engine) -> dict[str, int]:
+    """The numbers of the commits: 1 starts to publish, 2 closes days, 3 is late, 4 acknowledges and works out."""
+    place = KafkaPlace(topic="visits", partition=3, next_offset=40, cluster_id="cluster", topic_id="topic")
+    row = SourceRow(kind="kafka", name="visits/3", ts_field="ts", uid_field="uid", ts_unit="s", kafka=place)
+    done = {"first": db.write(replace(nothing(), is_publishing=True)).commit_number}
+    commit = partition_commit(db, row, LIVE, [Quarantined("no_value", "visits/3", b"", 39)])
+    commit.gaps.append(GapRow("visits/3", 12, 20, "lost_offsets", 0))
+    done["closing"] = db.write(commit).commit_number
+    late = partition_commit(db, commit.sources[TOPIC_KEY], [LIVE[0] + 2 * DAY_S], [])
+    late.gaps.append(GapRow("visits/3", 12, 20, "lost_offsets", 0, LIVE[0]))
+    done["late"] = db.write(late).commit_number
+    with db.snapshot() as snapshot:
+        rows = {one.key: one.commit_number for one in read_outbox(snapshot.answers.view, b"", b"\xff", 10_000)}
+        day = next(key for key, number in rows.items() if key[0] == 3 and number == done["closing"])
+        touched = next(key for key, number in rows.items() if key[0] == 6)
+        window = work_out(snapshot, WindowKey(7, FIRST_DAY.toordinal() + 4))
+        # That of the year was put there again after it was read: it is not acknowledged by the older number.
+        published = {day: done["closing"], touched: done["closing"]}
+        done["last"] = db.write(replace(nothing(), published=published, windows=[window])).commit_number
+    return done
+
+
+def test_an_independent_reader_finds_what_waits(store_path: Path) -> None:
+    with uniqdb.open(store_path, timezone="Asia/Kolkata", options=options()) as db:
+        numbers = write_published(db)
+        assert partition_source_key("visits", 3) == TOPIC_KEY
+        expected = {(kind, one.start_ts): one.revision for kind in KINDS for one in db.series(kind)}
+        record = db.count("7d", as_of=FIRST_DAY + datetime.timedelta(4))
+    reading = Reading(store_path)
+    assert list(numbers.values()) == [1, 2, 3, 4]
+    assert reading.state["publishes"] is True
+    gap = {"source": "visits/3", "expected": 12, "resumed_at": 20, "reason": "lost_offsets", "from_s": 0}
+    assert reading.state["gaps"] == [{**gap, "to_s": LIVE[0]}]
+    (source,) = (msgspec.msgpack.decode(row) for row in reading.rows["sources"].values())
+    assert list(reading.rows["sources"]) == [TOPIC_KEY]
+    assert (source["kind"], source["name"], source["position_bytes"]) == ("kafka", "visits/3", 0)
+    assert source["kafka"] == {
+        **{"topic": "visits", "partition": 3, "next_offset": 40 + len(LIVE) + 1},
+        **{"cluster_id": "cluster", "topic_id": "topic", "closing_clock_s": LIVE[-20], "idle": False},
+        **{"delay_s": 0, "last_arrival_s": None, "largest_arrival_s": None},
+    }
+    assert reading.state["clock_s"] == LIVE[-20]
+
+    waiting = reading.waiting()
+    assert waiting["refused"] == {bytes(8): (2, b"")}
+    assert list(waiting["window"]) == [window_key(7, FIRST_DAY + datetime.timedelta(4))]
+    ((number, sent),) = waiting["window"].values()
+    assert number == 4
+    assert msgspec.json.decode(sent) == {**record.to_dict(), "revision": 1, "status": "final"}
+    assert reading.rows["windows"] == {b"\x20" + key: bytes([1, 0, 0, 0, 1, 0, 0, 0]) for key in waiting["window"]}
+
+    late_s = LIVE[0] + 2 * DAY_S
+    of_late = {"minute": 60, "hour": 3_600, "day": DAY_S}
+    day_starts = [key for key in expected if key[0] == "day"]
+    found = {
+        (KINDS[key[0] - 1], int.from_bytes(key[1:], "big")): number for key, (number, _) in waiting["bucket"].items()
+    }
+    assert found.keys() == expected.keys() - {min(day_starts)}, "one day was published"
+    touched = {
+        (kind, start_s)
+        for kind, start_s in expected
+        if start_s <= late_s < start_s + of_late.get(kind, 400 * DAY_S)
+        and (kind != "week" or late_s < start_s + 7 * DAY_S)
+    }
+    assert {key for key, number in found.items() if number == 3} == touched
+    assert {key for key, number in found.items() if number != 3} == found.keys() - touched
+    assert set(found.values()) == {2, 3}
+
+    # Days by the calendar alone: the clock stands in the sixth of them, so the first five are closed.
+    zone = ZoneInfo("Asia/Kolkata")
+    last = datetime.datetime.fromtimestamp(reading.state["closed_through_s"], zone).date()
+    closed = [FIRST_DAY + datetime.timedelta(ahead) for ahead in range((last - FIRST_DAY).days)]
+    assert len(closed) >= 5
+    due = {window_key(days, day) for day in closed for days in (7, 30, 90, 180, 365)}
+    assert {key[1:] for key in reading.rows["due"]} == due - waiting["window"].keys()
+    assert {key[:1] for key in reading.rows["due"]} == {b"\x20"}
+    assert set(reading.rows["due"].values()) == {b""}

@@ -8,6 +8,7 @@ writes the file anew. That is right only together with a new format version: sto
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import lmdb  # to put the recorded rows into a store below the engine
@@ -24,7 +25,9 @@ from uniqdb.format import FORMAT_VERSION, READABLE_VERSIONS, Database
 from uniqdb.intake import HeldRow, Place, open_intake, read_held
 from uniqdb.manifest import Manifest, read_manifest, write_manifest
 from uniqdb.meta import SourceRow
+from uniqdb.outbox import read_due, read_outbox
 from uniqdb.quarantine import Quarantined, read_quarantine
+from uniqdb.stream.emission import work_out
 from uniqdb.writer import nothing
 
 GOLDEN = {version: Path(__file__).with_name(f"golden_v{version}.txt") for version in sorted(READABLE_VERSIONS)}
@@ -40,12 +43,15 @@ SOURCE_UIDS = [f"reader-{step % 9}" for step in range(40)]
 """From format 2 on: a source with a clock, which closes most of the others' buckets, ..."""
 LATE_TIME_S, HELD_TIME_S = TIMES[0] + 6, SOURCE_TIMES[-1] + 5 * 3_600
 """... a late visit of a call, and one of the source that is held."""
+CLOSED_DAYS = 90
+"""From the first visit's day, 2016-07-11, to 2016-10-08; the clock stands in the day after."""
 
 
 def write_store(path: Path) -> None:
     """The golden store: 90 visits in commits of 20, a crowd in two commits, a source, a refused record, a late visit.
 
-    The source is not at its end, and holds a visit. It closes buckets in its first commit.
+    The source is not at its end, and holds a visit. It closes buckets in its first commit. In the end the store begins
+    to publish.
     """
     write_empty_store(path, CalendarZone.from_name(ZONE), STORE_UUID, 7)
     with uniqdb.open(path, options=options(20)) as db:
@@ -75,6 +81,17 @@ def write_store(path: Path) -> None:
             intake.committed()
             refused = []
         db.add_new_data(LATE_TIME_S, UIDS[0])
+        db.commit()
+        publish(db)
+
+
+def publish(db: uniqdb.Engine) -> None:
+    """Let all be published; one bucket has been, and one window is worked out."""
+    db.write(replace(nothing(), is_publishing=True))
+    with db.snapshot() as snapshot:
+        view = snapshot.answers.view
+        first, window = read_outbox(view, b"", b"\xff", 1)[0], next(read_due(view))
+        db.write(replace(nothing(), published={first.key: first.commit_number}, windows=[work_out(snapshot, window)]))
 
 
 def rows(path: Path) -> Iterator[str]:
@@ -126,17 +143,22 @@ def test_the_recorded_store_is_read_checked_and_continued(store_path: Path, vers
             view, completeness = snapshot.answers.view, snapshot.completeness()
             assert [row.record for _, row in read_quarantine(view)] == [b"{bad"]
             held = [row for _, row in read_held(view, SOURCE_KEY)]
+            outbox, due = read_outbox(view, b"", b"\xff", 10_000), list(read_due(view))
         statuses = {one.start_ts: one.status for one in db.series("minute")}
         if version > 1:
             assert held == [HeldRow(HELD_TIME_S, "late reader", 77, 3, "0123456789abcdef")]
             assert completeness.sources[0].clock_s == completeness.clock_s == SOURCE_TIMES[-20]
             assert completeness.closed_through_s == SOURCE_TIMES[-20] - 5
             assert completeness.sources[0].ahead_limit_s == 800, "80 steps of 10 s"
+            assert (len(outbox), len(due)) == (len(model.rows()), 5 * CLOSED_DAYS - 1), (
+                "one bucket less, one window more"
+            )
             first, *others, last = statuses.values()
             assert (first, last) == ("amended", "provisional")
             assert others.count("final") > len(TIMES) - 10
         else:
             assert (held, completeness.clock_s, completeness.closed_through_s) == ([], None, None)
+            assert (outbox, due) == ([], [])
             assert set(statuses.values()) == {"provisional"}
         assert read_manifest(store_path).format_version == FORMAT_VERSION, "older programs must refuse it from now on"
         db.add_many(TIMES, [f"new-{uid}" for uid in UIDS])
