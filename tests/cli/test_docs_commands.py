@@ -25,6 +25,8 @@ NOT_RUN = {
     "cd uniqdb": "as above",
     "make": "builds environments and runs this very test; the build server runs it",
     ". .venv/bin/activate": "the environment of the test run takes its place",
+    "uniqdb serve-stream": "needs a broker; tests/kafka runs it",
+    "uniqdb publish-trailing": "as above",
 }
 """Beginnings of commands that are shown but not run, and why."""
 BLOCK = re.compile(r"^```(console|sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
