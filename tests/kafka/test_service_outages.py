@@ -147,3 +147,26 @@ def test_another_cluster_is_refused(served: Served, tmp_path: Path) -> None:
         assert "given up: other_cluster" in moved.catch_up("--accept-other-cluster")
         assert moved.stored()[("minute", T)] == (2, 100)
         assert moved.published().buckets()[("minute", T)] == (2, 100)
+
+
+def test_a_topic_made_anew_with_fewer_partitions(served: Served) -> None:
+    served.cluster.create(served.topic, 3)
+    for partition in range(3):
+        served.cluster.write(served.topic, [line(T + number, "a") for number in range(100)], partition)
+    served.catch_up()
+    served.cluster.recreate(served.topic)
+    served.cluster.write(served.topic, [line(T + 600 + number, "b") for number in range(400)])
+    assert served.catch_up("--accept-recreated-topic").count("given up") == 3
+    assert served.stored()[("hour", T - T % 3_600)] == (2, 700)
+    served.catch_up()
+    assert served.stored()[("hour", T - T % 3_600)] == (2, 700)
+    statuses = {one["start_ts"]: one["status"] for one in served.published("minute").highest.values()}
+    assert statuses[T + 600] == "final", "what is gone keeps nothing open"
+
+
+def test_an_empty_partition_keeps_nothing_open(served: Served) -> None:
+    served.cluster.create(served.topic, 2)
+    served.cluster.write(served.topic, [line(T + number, "a") for number in range(400)])
+    served.catch_up()
+    statuses = {one["start_ts"]: one["status"] for one in served.published("minute").highest.values()}
+    assert (statuses[T], statuses[T + 360]) == ("final", "provisional")

@@ -20,6 +20,7 @@ from uniqdb.limits import COMMIT_VISITS, IDLE_TIMEOUT_S
 from uniqdb.meta import GapRow, KafkaPlace, SourceRow, read_sources
 from uniqdb.recent_times import DEFAULT_LIMITS, EventTimeLimits
 from uniqdb.request_handlers import PUBLISH_TRAILING, Trailing, understood
+from uniqdb.source_clocks import reset_clock
 from uniqdb.stream.emission import DEFAULT_RULES, EmissionRules, Urgency
 from uniqdb.stream.file_identity import assert_same_settings
 from uniqdb.stream.kafka_identity import TopicIdentity
@@ -98,6 +99,7 @@ class StreamService:
         self._partitions: dict[int, Partition] = {}
         self._looked_at_s = self._windows_looked_at_s = self._reported_at_s = -LOOK_INTERVAL_S
         self._confirmed_at_s = -LOOK_INTERVAL_S
+        self._tried_minute: int | None = None
         self._caught_up: dict[int, bool] = {}
         self._was_caught_up = False
         with engine.snapshot() as snapshot:
@@ -106,6 +108,7 @@ class StreamService:
         self._live.enter(self)
         self._open_gaps = {gap.source: gap for gap in self._state.gaps if gap.to_s is None}
         self._open(list(self._source.positions))
+        self._vanished = self._end_vanished(stored)
 
     # ------------------------------------------------------------ the run
     def run(self) -> ServiceSummary:
@@ -150,8 +153,10 @@ class StreamService:
 
     def _finish(self) -> None:
         """All that the topic held at the start was read: count it all, work out and publish it all."""
+        now = self._now()
         for one in self._partitions.values():
             one.end()
+            one.tick(now, self._options.idle_timeout_s, caught_up=True)
         self._commit()
         while windows := self._publishing.windows(everything=True):
             self._commit(windows=windows)
@@ -196,10 +201,17 @@ class StreamService:
         found: list[KafkaPlace] = []
         with self._engine.snapshot() as snapshot:
             for _, row in read_sources(snapshot.answers.view):
-                if row.kafka is not None and row.kafka.topic == self._options.input_topic:
+                if row.kafka is not None and row.kafka.topic == self._options.input_topic and row.is_open:
                     assert_same_settings(row, self._wanted(row))
                     found.append(row.kafka)
         return found
+
+    def _end_vanished(self, stored: list[KafkaPlace]) -> dict[int, SourceRow]:
+        """End the partitions that the topic had before it was made anew with fewer; their last rows."""
+        numbers = [place.partition for place in stored if place.partition not in self._partitions]
+        return {
+            number: reset_clock(self._engine, f"{self._options.input_topic}/{number}", end=True) for number in numbers
+        }
 
     def _wanted(self, row: SourceRow) -> SourceRow:
         fields, limits = self._options.fields, self._options.limits
@@ -273,19 +285,33 @@ class StreamService:
         return Urgency(at_once=has_arrived, finals_only=self._reads_history())
 
     def _left_out(self) -> set[int]:
-        """Idle partitions, for which nothing waits; if all are, they stay where they were."""
-        idle = {number for number, one in self._partitions.items() if one.place.idle}
-        return idle if len(idle) < len(self._partitions) else set()
+        """Idle partitions, for which nothing waits; if all are, those that ever had a visit stay where they were.
+
+        One that is empty has nothing to wait for; a run that ends when it has caught up knows that at once.
+        """
+        at_once = self._options.until_caught_up
+        empty = {
+            number
+            for number, one in self._partitions.items()
+            if one.place.last_arrival_s is None and (one.place.idle or (at_once and one.caught_up))
+        }
+        idle = {number for number, one in self._partitions.items() if one.place.idle} | empty
+        return idle if len(idle) < len(self._partitions) else empty
 
     def _closes_soon(self) -> bool:
-        """Whether a commit would close a minute."""
-        clocks_s = [
-            one.place.closing_clock_s for number, one in self._partitions.items() if number not in self._left_out()
-        ]
-        if not clocks_s or None in clocks_s:
-            return False
-        reached_s = min(clock_s for clock_s in clocks_s if clock_s is not None) - self._engine.allowed_lateness_s
-        return self._state.closed_through_s is None or reached_s // 60 > self._state.closed_through_s // 60
+        """Whether a commit may close a minute: another source can keep it open, so each is tried once."""
+        minute = self._reached_minute()
+        closed_s = self._state.closed_through_s
+        return minute is not None and minute != self._tried_minute and (closed_s is None or minute > closed_s // 60)
+
+    def _reached_minute(self) -> int | None:
+        """The minute up to which the partitions would close; None while one has no clock."""
+        left_out = self._left_out()
+        clocks_s = [one.place.closing_clock_s for number, one in self._partitions.items() if number not in left_out]
+        known_s = [clock_s for clock_s in clocks_s if clock_s is not None]
+        if not known_s or len(known_s) < len(clocks_s):
+            return None
+        return (min(known_s) - self._engine.allowed_lateness_s) // 60
 
     # ------------------------------------------------------------ commits
     def _due_windows(self, now: Moment) -> list[Window]:
@@ -331,6 +357,7 @@ class StreamService:
         self._committed_at_s = now.monotonic_s
         if self._is_empty(commit) and not is_publishing:
             return
+        self._tried_minute = self._reached_minute()
         self._state = self._engine.write(commit)
         for number, row in rows.items():
             self._partitions[number].committed(row)
@@ -349,9 +376,13 @@ class StreamService:
         for gap in self._source.take_gaps():
             one = self._partitions.get(gap.partition)
             name = f"{self._options.input_topic}/{gap.partition}"
-            from_s = one.row.clock_s if one is not None else None
-            row = GapRow(name, gap.expected, gap.resumed_at, str(gap.reason), from_s or 0)
-            self._open_gaps[name] = row
+            source_row = self._vanished.get(gap.partition) if one is None else one.row
+            from_s = (source_row.clock_s if source_row is not None else None) or 0
+            row = GapRow(name, gap.expected, gap.resumed_at, str(gap.reason), from_s)
+            if one is None:  # nothing will tell where it ends: up to now
+                row = msgspec.structs.replace(row, to_s=max(int(self._options.wall_clock()), from_s))
+            else:
+                self._open_gaps[name] = row
             self._hooks.on_log(f"{name}: offsets {gap.expected:,} to {gap.resumed_at:,} are given up: {gap.reason}")
             found.append(row)
         for number, row_now in rows.items():
