@@ -22,7 +22,7 @@ from uniqdb_cli.writing import discard, is_untouched, open_options
 
 if TYPE_CHECKING:
     from uniqdb.engine import Engine
-    from uniqdb.stream.service import ServiceOptions, ServiceSummary
+    from uniqdb.stream.service_options import ServiceOptions, ServiceSummary
 
 BootstrapServersOption = Annotated[
     str | None,
@@ -124,7 +124,7 @@ def serve_stream(
 
 def _options(settings: Settings, *, until_caught_up: bool, take_over: bool) -> "ServiceOptions":
     from uniqdb.recent_times import EventTimeLimits
-    from uniqdb.stream.service import ServiceOptions
+    from uniqdb.stream.service_options import ServiceOptions
     from uniqdb.visit import FieldSettings
 
     return ServiceOptions(

@@ -69,7 +69,7 @@ DOORS = {
 # Only the ingest driver and the command line read the wall clock; everything else is given the time.
 # A handle has its clock, by which visits of calls are judged, among its options. Requests have names that sort by age.
 WALL_CLOCK_READERS = {
-    *("uniqdb.stream.driver", "uniqdb.stream.file_source", "uniqdb.stream.service"),
+    *("uniqdb.stream.driver", "uniqdb.stream.file_source", "uniqdb.stream.service_options"),
     *("uniqdb.options", "uniqdb.requests"),
 }
 WALL_CLOCK = {

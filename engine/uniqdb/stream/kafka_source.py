@@ -377,10 +377,10 @@ def _by_partition(records: list[Message]) -> dict[int, list[Message]]:
 def _batch(
     partition: int, covered: tuple[int, int], records: list[Message], offsets: I64Array, skipped: int
 ) -> PartitionBatch:
-    kinds, stamps = zip(*map(Message.timestamp, records), strict=True) if records else ((), ())
-    times_ms = np.array(stamps, np.int64)
-    if TIMESTAMP_NOT_AVAILABLE in kinds:
-        times_ms[np.array(kinds) == TIMESTAMP_NOT_AVAILABLE] = NO_TIMESTAMP_MS
+    stamps = list(map(Message.timestamp, records))
+    times_ms = np.array([time_ms for _, time_ms in stamps], np.int64)
+    kinds = np.array([kind for kind, _ in stamps], np.int64)
+    times_ms[kinds == TIMESTAMP_NOT_AVAILABLE] = NO_TIMESTAMP_MS
     return PartitionBatch(
         partition,
         *covered,

@@ -7,21 +7,20 @@ and revisions.
 """
 
 import datetime
+import gc
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
 
 from uniqdb.engine import Engine
 from uniqdb.errors import KafkaUnreachable, PublishRefused, TopicMissing
-from uniqdb.limits import COMMIT_VISITS, IDLE_TIMEOUT_S
 from uniqdb.meta import GapRow, KafkaPlace, SourceRow, read_sources
-from uniqdb.recent_times import DEFAULT_LIMITS, EventTimeLimits
 from uniqdb.request_handlers import PUBLISH_TRAILING, Trailing, understood
 from uniqdb.source_clocks import reset_clock
-from uniqdb.stream.emission import DEFAULT_RULES, EmissionRules, Urgency
+from uniqdb.stream.emission import Urgency
 from uniqdb.stream.file_identity import assert_same_settings
 from uniqdb.stream.kafka_identity import TopicIdentity
 from uniqdb.stream.kafka_settings import KafkaHooks, KafkaSettings
@@ -30,7 +29,7 @@ from uniqdb.stream.live_runs import LiveRuns
 from uniqdb.stream.partition import Moment, Partition
 from uniqdb.stream.publisher import Publisher
 from uniqdb.stream.publishing import EVERYTHING, RETRY_PAUSE_S, Publishing, Window
-from uniqdb.visit import DEFAULT_FIELDS, FieldSettings
+from uniqdb.stream.service_options import ServiceOptions, ServiceSummary
 from uniqdb.writer import Commit, nothing
 
 T = TypeVar("T")
@@ -45,35 +44,6 @@ HISTORY_S = 86_400
 """A store whose clock is more than this behind the wall clock, before the end of its topic, reads history."""
 FLUSH_S = 8.0
 """How long a service that was asked to stop goes on publishing."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceOptions:
-    """What is read and how it is published. ``fields`` and ``limits`` are stored with each partition."""
-
-    input_topic: str = "website_visits"
-    rules: EmissionRules = DEFAULT_RULES
-    fields: FieldSettings = DEFAULT_FIELDS
-    limits: EventTimeLimits = DEFAULT_LIMITS
-    commit_visits: int = COMMIT_VISITS
-    until_caught_up: bool = False
-    """End where the topic ended at the start, with everything published."""
-    take_over: bool = False
-    """Publish into topics whose last records are another store's."""
-    idle_timeout_s: float = IDLE_TIMEOUT_S
-    wall_clock: Callable[[], float] = time.time
-
-
-@dataclass(slots=True)
-class ServiceSummary:
-    """What this run did."""
-
-    records: int = 0
-    visits: int = 0
-    refused: int = 0
-    commits: int = 0
-    published: int = 0
-    elapsed_s: float = 0.0
 
 
 class StreamService:
@@ -132,7 +102,13 @@ class StreamService:
         self._publisher.close()
 
     def _turn(self) -> None:
-        self._read()
+        collecting = gc.isenabled()
+        gc.disable()  # a batch makes ten thousands of objects and no cycles
+        try:
+            self._read()
+        finally:
+            if collecting:
+                gc.enable()
         now = self._now()
         self._look_where_it_ends(now)
         for number, one in self._partitions.items():
