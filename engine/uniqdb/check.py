@@ -32,6 +32,7 @@ from uniqdb.granularity import Granularity
 from uniqdb.intake import read_held, read_judge_state
 from uniqdb.limits import UNIT_FRAGMENTS_MAX
 from uniqdb.meta import SOURCE_KEY_BYTES, read_sources, read_state
+from uniqdb.outbox import QUARANTINE_KIND, WINDOW_KIND, WindowKey, read_due, read_outbox, read_window
 from uniqdb.plausibility import JudgeState
 from uniqdb.quarantine import counted_only, read_quarantine
 from uniqdb.store import ReadView
@@ -39,6 +40,7 @@ from uniqdb.uid_dictionary import HASH_MAX, columns_of, directory_of
 from uniqdb.uid_fragment import UidColumns
 
 _PROBLEMS_MAX = 1_000
+OUTBOX_CHUNK_ROWS = 4_096
 
 
 @dataclass(slots=True)
@@ -55,7 +57,16 @@ def check_view(view: ReadView, facts: StoreFacts, on_progress: Callable[[str, in
     Cost: reads every row once and every set about twice.
     """
     walk = _Walk(view, facts, on_progress or _ignore)
-    for part in (walk.dictionary, walk.buckets, walk.unions, walk.statuses, walk.totals, walk.sources, walk.others):
+    for part in (
+        walk.dictionary,
+        walk.buckets,
+        walk.unions,
+        walk.statuses,
+        walk.totals,
+        walk.sources,
+        walk.outbox,
+        walk.others,
+    ):
         try:
             part()
         except StoreCorrupt as error:
@@ -257,6 +268,29 @@ class _Walk:
         for database in (Database.CLOCKS, Database.HELD):
             for key, _ in self.view.raw_rows(database):
                 self.expect(key[:SOURCE_KEY_BYTES] in keys, f"{place(database, key)}: there is no such source")
+
+    def outbox(self) -> None:
+        """What is to be published decodes, and is there."""
+        after = b""
+        while rows := read_outbox(self.view, after, b"\xff", OUTBOX_CHUNK_ROWS):
+            after = rows[-1].key
+            for row in rows:
+                self._waiting(row.key)
+        for key, _ in self.view.rows(Database.WINDOWS, b"", b"\xff"):
+            read_window(self.view, WindowKey.unpack(key))
+        for _ in read_due(self.view):
+            self.count("due")
+
+    def _waiting(self, key: bytes) -> None:
+        self.count("outbox")
+        where = place(Database.OUTBOX, key)
+        if key[0] < WINDOW_KIND:
+            granularity, start_s = parse_bucket_key(key)
+            self.expect(start_s in self._rows[granularity], f"{where}: there is no such bucket")
+        elif key[0] == WINDOW_KIND:
+            self.expect(read_window(self.view, WindowKey.unpack(key)) is not None, f"{where}: it was never worked out")
+        else:
+            self.expect(key[0] == QUARANTINE_KIND, f"{where}: an unknown kind of key")
 
     def others(self) -> None:
         """Quarantine decodes and is as large as it should be."""
