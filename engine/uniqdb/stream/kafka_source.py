@@ -13,11 +13,11 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import TopicDescription
 
 from uniqdb.errors import KafkaUnreachable, OffsetsLost, UsageError
-from uniqdb.stream.kafka_batch import NO_TIMESTAMP_MS, Gap, GapReason, PartitionBatch
+from uniqdb.stream.kafka_batch import Gap, GapReason, PartitionBatch
 from uniqdb.stream.kafka_identity import StoredPlace, TopicFacts, TopicIdentity, accepted_change, recreated
 from uniqdb.stream.kafka_settings import CLIENT_LOG, Accept, KafkaHooks, KafkaSettings, RareLog, Start
 from uniqdb.stream.kafka_topic import (
@@ -377,10 +377,8 @@ def _by_partition(records: list[Message]) -> dict[int, list[Message]]:
 def _batch(
     partition: int, covered: tuple[int, int], records: list[Message], offsets: I64Array, skipped: int
 ) -> PartitionBatch:
-    stamps = list(map(Message.timestamp, records))
-    times_ms = np.array([time_ms for _, time_ms in stamps], np.int64)
-    kinds = np.array([kind for kind, _ in stamps], np.int64)
-    times_ms[kinds == TIMESTAMP_NOT_AVAILABLE] = NO_TIMESTAMP_MS
+    # Where there is no timestamp the client says -1, as we do.
+    times_ms = np.array([time_ms for _, time_ms in map(Message.timestamp, records)], np.int64)
     return PartitionBatch(
         partition,
         *covered,

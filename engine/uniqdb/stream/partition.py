@@ -15,7 +15,7 @@ from uniqdb.recent_times import EventTimeLimits
 from uniqdb.store import ReadView
 from uniqdb.stream.kafka_batch import PartitionBatch
 from uniqdb.visit import FieldSettings, I64Array, Reason, Visits, plausible
-from uniqdb.visit_decoder import VisitDecoder
+from uniqdb.visit_decoder import VisitDecoder, line_ends
 
 KAFKA_KIND = "kafka"
 
@@ -148,9 +148,11 @@ class Partition:
             block = b"\n".join(values)  # type: ignore[arg-type]  # None is what the except is for
         except TypeError:
             return None
-        if block.count(b"\n") != len(values) - 1:
+        block += b"\n"
+        ends = line_ends(block)
+        if len(ends) != len(values):
             return None
-        visits = self._decoder.decode(block + b"\n")
+        visits = self._decoder.decode(block, ends)
         return visits if visits.records == len(values) else None
 
     def _one_by_one(self, batch: PartitionBatch) -> tuple[Visits, I64Array]:

@@ -40,6 +40,8 @@ LIVE_INTERVAL_S = 0.5
 LOOK_INTERVAL_S = 1.0
 """How often it is asked where the topic ends, and which windows are due."""
 REPORT_INTERVAL_S = 5.0
+HISTORY_INTERVAL_S = 2.0
+"""While history is read, counts are published at most so often: each transaction has its price."""
 HISTORY_S = 86_400
 """A store whose clock is more than this behind the wall clock, before the end of its topic, reads history."""
 FLUSH_S = 8.0
@@ -68,7 +70,7 @@ class StreamService:
         self._publishing = Publishing(engine, self._publisher, options.rules, self._hooks.on_log)
         self._partitions: dict[int, Partition] = {}
         self._looked_at_s = self._windows_looked_at_s = self._reported_at_s = -LOOK_INTERVAL_S
-        self._confirmed_at_s = -LOOK_INTERVAL_S
+        self._confirmed_at_s = self._published_at_s = -LOOK_INTERVAL_S
         self._tried_minute: int | None = None
         self._caught_up: dict[int, bool] = {}
         self._was_caught_up = False
@@ -115,8 +117,10 @@ class StreamService:
             one.tick(now, self._options.idle_timeout_s, caught_up=self._caught_up.get(number, False))
         if self._is_due(now):
             self._commit(windows=self._due_windows(now))
-            self._publishing.turn(self._urgency())
-            self.summary.published = self._publishing.published
+            if not self._reads_history() or now.monotonic_s - self._published_at_s >= HISTORY_INTERVAL_S:
+                self._published_at_s = now.monotonic_s
+                self._publishing.turn(self._urgency())
+                self.summary.published = self._publishing.published
 
     def _read(self) -> None:
         for batch in self._source.poll(POLL_S, POLL_RECORDS):
