@@ -8,12 +8,13 @@ import msgspec
 import numpy as np
 from xxhash import xxh3_128_digest
 
+from uniqdb.errors import UsageError
 from uniqdb.intake import Intake, Place, open_intake
 from uniqdb.meta import SourceRow, read_source
 from uniqdb.plausibility import VERDICTS
 from uniqdb.quarantine import Quarantined
 from uniqdb.store import ReadView
-from uniqdb.visit import I64Array, Verdict
+from uniqdb.visit import I64Array, Verdict, uid_text
 from uniqdb.writer import Commit, nothing
 
 CALL_KIND = "call"
@@ -90,6 +91,8 @@ class CallSources:
         self.waiting = 0
 
     def _open(self, view: ReadView, name: str) -> Intake:
+        if uid_text(name) is None:
+            raise UsageError("the name of a source is empty, too long or no text", hint="name it, such as source='web'")
         key = call_source_key(name)
         row = read_source(view, key) or SourceRow(
             kind=CALL_KIND, name=name, ts_field="ts", uid_field="uid", ts_unit="s"

@@ -208,6 +208,13 @@ def test_a_source_that_is_reset_begins_anew(db: uniqdb.Engine) -> None:
     assert (source.clock_s, source.accepted, source.refused) == (T + 40, 1_560, 1)
 
 
+@pytest.mark.parametrize("name", ["", "\ud800", "x" * 2_000])
+def test_a_source_has_a_name(db: uniqdb.Engine, name: str) -> None:
+    for ts in (T, "noon"):
+        with pytest.raises(uniqdb.UsageError, match="the name of a source"):
+            db.add_new_data(ts, "a", source=name)
+
+
 def test_close_buckets_closes_them_all(db: uniqdb.Engine) -> None:
     add(db, np.arange(T, T + 100), source=None)
     db.close_buckets()
