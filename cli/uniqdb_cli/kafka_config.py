@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 PLACES = ("config/kafka_config.ini", "kafka_config.ini")
 SECTION = "kafka"
 DEFAULT_SERVERS = "localhost:9092"
-ACCEPTS = ("recreated_topic", "lost_offsets", "other_cluster")
 
 
 def assert_client() -> None:

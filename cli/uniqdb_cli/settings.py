@@ -24,6 +24,7 @@ from uniqdb.limits import (
     LINE_BYTES_MAX,
     QUARANTINE_MAX_ROWS,
 )
+from uniqdb.stream.kafka_settings import is_secret
 from uniqdb_cli.words import OutputFormat, TsUnit
 
 PREFIX = "UNIQDB_"
@@ -90,15 +91,12 @@ class Sourced:
     place: str | None = None
 
 
-SECRET_WORDS = ("password", "passphrase", "secret", "token", "credential", "private", "jaas", ".pem")
-"""A setting with one of them in its name is never shown."""
 REDACTED = "(hidden)"
 
 
 def redacted(key: str, value: object) -> object:
     """The value as it may be shown; None stays None: it says that nothing is set."""
-    is_secret = any(word in key.lower() for word in SECRET_WORDS)
-    return REDACTED if is_secret and value is not None else value
+    return REDACTED if value is not None and is_secret(key) else value
 
 
 _NUMBERS = {

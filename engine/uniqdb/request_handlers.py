@@ -71,14 +71,9 @@ class TrailingPublished(msgspec.Struct):
     published: int
 
 
-def understood(parts: dict[str, Any], kind: type[_Kind]) -> _Kind:
-    """Arguments or a result as what they should be. Raises UsageError."""
-    return _understood(parts, kind)
-
-
 def review_of(result: dict[str, Any]) -> Review:
     """What was done, from the result of ``quarantine-accept`` or ``quarantine-discard``. Raises UsageError."""
-    found = _understood(result, _ReviewResult)
+    found = understood(result, _ReviewResult)
     return Review(found.done, Counter(found.left))
 
 
@@ -89,7 +84,7 @@ def reset_arguments(source: str, *, end: bool) -> dict[str, Any]:
 
 def reset_name(result: dict[str, Any]) -> str:
     """The name of the source whose clock was reset. Raises UsageError."""
-    return _understood(result, _ClockWasReset).name
+    return understood(result, _ClockWasReset).name
 
 
 def _review(
@@ -97,16 +92,17 @@ def _review(
 ) -> dict[str, Any]:
     if unknown := ", ".join(sorted(arguments.keys() - _FILTER_FIELDS)):
         raise _not_understood(f"it names {unknown}")  # to overlook a condition would mean more records
-    done = review(engine, _understood(arguments, QuarantineFilter))
+    done = review(engine, understood(arguments, QuarantineFilter))
     return {"done": done.done, "left": dict(done.left)}
 
 
 def _reset(engine: Engine, arguments: dict[str, Any]) -> dict[str, Any]:
-    wanted = _understood(arguments, _ClockReset)
+    wanted = understood(arguments, _ClockReset)
     return {"name": reset_clock(engine, wanted.source, end=wanted.end).name}
 
 
-def _understood(parts: dict[str, Any], kind: type[_Kind]) -> _Kind:
+def understood(parts: dict[str, Any], kind: type[_Kind]) -> _Kind:
+    """Arguments or a result as what they should be. Raises UsageError."""
     try:
         return msgspec.convert(parts, kind)
     except msgspec.ValidationError as error:

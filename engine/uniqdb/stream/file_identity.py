@@ -57,17 +57,18 @@ class FileFacts:
         return cls(printable_name(path.resolve()), status.st_dev, status.st_ino, head[:HEAD_BYTES])
 
 
-def new_row(name: str, fields: FieldSettings, facts: FileFacts | None = None, *, named: bool = False) -> SourceRow:
-    """The row of a source that nothing was read of yet."""
-    row = SourceRow(
-        kind=NAMED_KIND if named else FILE_KIND,
+def new_row(kind: str, name: str, fields: FieldSettings, limits: EventTimeLimits) -> SourceRow:
+    """The row of a source that nothing was read of yet, with the settings that are kept with it."""
+    return SourceRow(
+        kind=kind,
         name=name,
         ts_field=fields.ts_field,
         uid_field=fields.uid_field,
         ts_unit=fields.ts_unit,
         line_bytes_max=fields.line_bytes_max,
+        ahead_limit_s=limits.ahead_limit_s,
+        late_limit_s=limits.late_limit_s,
     )
-    return row if facts is None else moved(with_head(row, facts.head), facts)
 
 
 def moved(row: SourceRow, facts: FileFacts) -> SourceRow:
@@ -119,11 +120,6 @@ def find_named(view: ReadView, name: str) -> tuple[bytes, SourceRow] | None:
 def newest_reading(found: list[tuple[bytes, SourceRow]]) -> tuple[bytes, SourceRow] | None:
     """The last of several readings of one input; of equal ones that which is furthest."""
     return max(found, key=lambda one: (one[1].reading, one[1].position_bytes), default=None)
-
-
-def with_limits(row: SourceRow, limits: EventTimeLimits) -> SourceRow:
-    """The row with the limits of event time by which its visits are judged."""
-    return msgspec.structs.replace(row, ahead_limit_s=limits.ahead_limit_s, late_limit_s=limits.late_limit_s)
 
 
 def assert_same_settings(row: SourceRow, wanted: SourceRow) -> None:

@@ -20,6 +20,8 @@ from uniqdb.store import ReadView
 from uniqdb.stream.byte_stream import SILENCE, ByteStream, open_stream
 from uniqdb.stream.compression import Damaged
 from uniqdb.stream.file_identity import (
+    FILE_KIND,
+    NAMED_KIND,
     FileFacts,
     assert_same_settings,
     begins_like,
@@ -29,7 +31,6 @@ from uniqdb.stream.file_identity import (
     new_row,
     printable_name,
     with_head,
-    with_limits,
 )
 from uniqdb.visit import FieldSettings, I64Array
 from uniqdb.visit_decoder import line_ends
@@ -222,7 +223,9 @@ def _positioned(view: ReadView, path: str | Path, stream: ByteStream, options: S
         facts = FileFacts.of(Path(path), stream.descriptor, stream.head())
     head = b"" if facts is None else facts.head
     shown = name or (STDIN_NAME if str(path) == STDIN_NAME else printable_name(Path(path).name))
-    fresh = with_limits(new_row(shown, fields, facts, named=bool(name)), options.limits)
+    fresh = new_row(NAMED_KIND if name else FILE_KIND, shown, fields, options.limits)
+    if facts is not None:
+        fresh = moved(with_head(fresh, facts.head), facts)
     if name:
         known = find_named(view, name)
     elif facts is not None:

@@ -32,6 +32,12 @@ SECRET_WORDS = (
 )
 """A setting with one of them in its name is never shown."""
 
+
+def is_secret(key: str) -> bool:
+    """Whether a setting of this name is never shown."""
+    return any(word in key.lower() for word in SECRET_WORDS)
+
+
 CLIENT_LOG = logging.getLogger("uniqdb.kafka")
 """Gets what the client would print to standard error, which belongs to the program."""
 CLIENT_LOG.addHandler(logging.NullHandler())
@@ -129,7 +135,7 @@ class KafkaSettings:
     def without_secrets(self, text: str) -> str:
         """The text with every secret of these settings hidden: the client repeats values it does not like."""
         for key, value in self.client.items():
-            if str(value) and any(word in key.lower() for word in SECRET_WORDS):
+            if str(value) and is_secret(key):
                 text = text.replace(str(value), "(hidden)")
         return text
 

@@ -13,6 +13,7 @@ from uniqdb.meta import KafkaPlace, SourceRow, read_source
 from uniqdb.quarantine import Quarantined
 from uniqdb.recent_times import EventTimeLimits
 from uniqdb.store import ReadView
+from uniqdb.stream.file_identity import new_row
 from uniqdb.stream.kafka_batch import PartitionBatch
 from uniqdb.visit import FieldSettings, I64Array, Reason, Visits, plausible
 from uniqdb.visit_decoder import VisitDecoder, line_ends
@@ -23,11 +24,6 @@ KAFKA_KIND = "kafka"
 def partition_source_key(topic: str, partition: int) -> bytes:
     """The source key of a partition."""
     return xxh3_128_digest(f"kafka\0{topic}\0{partition}".encode())
-
-
-def stored_partition(view: ReadView, topic: str, partition: int) -> SourceRow | None:
-    """What the store knows of a partition, or None."""
-    return read_source(view, partition_source_key(topic, partition))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +65,8 @@ class Partition:
         key = partition_source_key(place.topic, place.partition)
         row = read_source(view, key)
         if row is None:
-            row = SourceRow(
-                kind=KAFKA_KIND,
-                name=f"{place.topic}/{place.partition}",
-                ts_field=fields.ts_field,
-                uid_field=fields.uid_field,
-                ts_unit=fields.ts_unit,
-                line_bytes_max=fields.line_bytes_max,
-                ahead_limit_s=limits.ahead_limit_s,
-                late_limit_s=limits.late_limit_s,
-                kafka=place,
-            )
+            fresh = new_row(KAFKA_KIND, f"{place.topic}/{place.partition}", fields, limits)
+            row = msgspec.structs.replace(fresh, kafka=place)
         if row.kafka is not None:
             kept = msgspec.structs.replace(
                 row.kafka, next_offset=place.next_offset, cluster_id=place.cluster_id, topic_id=place.topic_id
@@ -193,6 +180,11 @@ class Partition:
         )
 
     # ------------------------------------------------------------ commits
+    def row_now(self, *, is_left_out: bool) -> SourceRow:
+        """The row as it is without further records: only time has passed."""
+        place = msgspec.structs.replace(self.place, idle=is_left_out, delay_s=self.delay_s)
+        return msgspec.structs.replace(self.row, kafka=place)
+
     def cut(self, *, is_left_out: bool) -> tuple[Taken, list[Quarantined], SourceRow]:
         """What there is for a commit: visits, all that was refused, the row. To be followed by `committed`."""
         taken = self._intake.cut(is_open=not is_left_out)
@@ -202,13 +194,12 @@ class Partition:
             taken.advance.peak_s = max(taken.advance.peak_s, closing_s)
         refused = self._waiting.refused + taken.refused
         row = msgspec.structs.replace(
-            self.row,
+            self.row_now(is_left_out=is_left_out),
             visits=self.row.visits + len(taken.uids),
             refused=self.row.refused + len(refused),
             lines=self.row.lines + self._waiting.records,
             held=self._intake.held,
             clock_s=self._intake.clock_s,
-            kafka=msgspec.structs.replace(self.place, idle=is_left_out, delay_s=self.delay_s),
         )
         return taken, refused, row
 

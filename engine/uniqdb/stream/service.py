@@ -21,7 +21,7 @@ from uniqdb.meta import GapRow, KafkaPlace, SourceRow, read_sources
 from uniqdb.request_handlers import PUBLISH_TRAILING, Trailing, understood
 from uniqdb.source_clocks import reset_clock
 from uniqdb.stream.emission import Urgency
-from uniqdb.stream.file_identity import assert_same_settings
+from uniqdb.stream.file_identity import assert_same_settings, new_row
 from uniqdb.stream.kafka_identity import TopicIdentity
 from uniqdb.stream.kafka_settings import KafkaHooks, KafkaSettings
 from uniqdb.stream.kafka_source import KafkaSource
@@ -182,7 +182,8 @@ class StreamService:
         with self._engine.snapshot() as snapshot:
             for _, row in read_sources(snapshot.answers.view):
                 if row.kafka is not None and row.kafka.topic == self._options.input_topic and row.is_open:
-                    assert_same_settings(row, self._wanted(row))
+                    wanted = new_row(row.kind, row.name, self._options.fields, self._options.limits)
+                    assert_same_settings(row, wanted)
                     found.append(row.kafka)
         return found
 
@@ -192,18 +193,6 @@ class StreamService:
         return {
             number: reset_clock(self._engine, f"{self._options.input_topic}/{number}", end=True) for number in numbers
         }
-
-    def _wanted(self, row: SourceRow) -> SourceRow:
-        fields, limits = self._options.fields, self._options.limits
-        return msgspec.structs.replace(
-            row,
-            ts_field=fields.ts_field,
-            uid_field=fields.uid_field,
-            ts_unit=fields.ts_unit,
-            line_bytes_max=fields.line_bytes_max,
-            ahead_limit_s=limits.ahead_limit_s,
-            late_limit_s=limits.late_limit_s,
-        )
 
     def _open(self, numbers: list[int]) -> None:
         identity, topic = self._source.facts.identity, self._options.input_topic
@@ -306,19 +295,17 @@ class StreamService:
             return True
         if now.monotonic_s - self._committed_at_s < LIVE_INTERVAL_S:
             return False
-        if (
-            self._publishing.acknowledged
-            or self._closes_soon()
-            or any(one.has_moved for one in self._partitions.values())
-        ):
+        if self._publishing.acknowledged or self._has_moved() or self._closes_soon():
             return True
         # What was held back, or could not be published, is looked at again.
         return now.monotonic_s - self._committed_at_s >= LOOK_INTERVAL_S
 
+    def _has_moved(self) -> bool:
+        return any(one.has_moved for one in self._partitions.values())
+
     def _commit(self, *, is_publishing: bool = False, windows: list[Window] | None = None) -> None:
-        moved = any(one.has_moved for one in self._partitions.values())
         now = self._now()
-        if moved and now.monotonic_s - self._confirmed_at_s >= LOOK_INTERVAL_S:
+        if self._has_moved() and now.monotonic_s - self._confirmed_at_s >= LOOK_INTERVAL_S:
             self._source.confirm(LOOK_INTERVAL_S)  # it raises if the records may be those of another topic
             self._confirmed_at_s = now.monotonic_s
         left_out = self._left_out()
@@ -326,13 +313,17 @@ class StreamService:
         commit = replace(nothing(), published=acknowledged, windows=windows or [], is_publishing=is_publishing)
         rows: dict[int, SourceRow] = {}
         for number, one in self._partitions.items():
-            taken, refused, rows[number] = one.cut(is_left_out=number in left_out)
+            is_left_out = number in left_out
             if one.has_moved or is_publishing:
+                taken, refused, rows[number] = one.cut(is_left_out=is_left_out)
                 commit = commit.then(taken, refused)
                 self.summary.visits += len(taken.uids)
                 self.summary.refused += len(refused)
-            if one.has_moved or is_publishing or rows[number] != one.row:
                 commit.sources[one.key] = rows[number]
+            else:
+                rows[number] = one.row_now(is_left_out=is_left_out)
+                if rows[number] != one.row:
+                    commit.sources[one.key] = rows[number]
         commit.gaps.extend(self._gaps(rows))
         self._committed_at_s = now.monotonic_s
         if self._is_empty(commit) and not is_publishing:
