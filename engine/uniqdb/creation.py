@@ -9,9 +9,9 @@ from uniqdb.calendar_zone import CalendarZone
 from uniqdb.change_set import ChangeSet
 from uniqdb.errors import UsageError
 from uniqdb.format import Database
+from uniqdb.fresh_data import create_store
 from uniqdb.manifest import is_store
 from uniqdb.meta import STATE_KEY, STORE_KEY, StateRow, StoreRow, write_row
-from uniqdb.store import Store
 from uniqdb.uid_dictionary import first_rows
 
 
@@ -35,4 +35,4 @@ def write_empty_store(where: Path, zone: CalendarZone, store_uuid: str, hash_see
     write_row(changes, Database.META, STORE_KEY, row)
     write_row(changes, Database.META, STATE_KEY, StateRow())
     first_rows(changes)
-    Store.create(where, row.store_uuid, changes)
+    create_store(where, row.store_uuid, changes)

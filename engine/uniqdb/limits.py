@@ -91,6 +91,11 @@ READERS_MAX = 512
 READ_TXN_AGE_S_MAX = 5.0
 """A read transaction that the handle holds for itself is renewed at least this often, so that pages can be reused."""
 
+GENERATION_LOOK_S = 1.0
+"""A reader asks at most so often whether the data file was replaced by a newer generation."""
+FRESH_TXN_BYTES = 16 * 1024 * 1024
+"""A data file in the making is written in transactions of about so much."""
+
 VERIFIED_FRAGMENTS_MAX = 65_536
 """Fragments whose verified blocks a process remembers; a forgotten one is verified again."""
 

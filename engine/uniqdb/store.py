@@ -11,156 +11,56 @@ simulated power cuts lost nothing.
 import os
 import time
 import weakref
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import lmdb
 
 from uniqdb import manifest
 from uniqdb.change_set import ChangeSet
-from uniqdb.errors import CannotWrite, CommitFailed, HandleClosed, StoreCorrupt, UsageError
-from uniqdb.format import FORMAT_VERSION, Database, Directory, FragmentView, corrupt, open_row
+from uniqdb.errors import CommitFailed, HandleClosed, NotFound, StoreCorrupt, UsageError
+from uniqdb.format import FORMAT_VERSION, Database, corrupt
+from uniqdb.generations import Hold, hold_current, remove_others
 from uniqdb.limits import (
+    GENERATION_LOOK_S,
     MAP_BYTES_INITIAL,
     MAP_BYTES_MIN,
     MAP_GROWTH_BYTES_MAX,
     MAP_USED_FRACTION_MAX,
     READ_TXN_AGE_S_MAX,
     READERS_MAX,
-    VERIFIED_FRAGMENTS_MAX,
 )
+from uniqdb.read_view import Handle, OpenData, ReadView
+
+__all__ = ["LmdbError", "MapFull", "ReadView", "Store", "StoreMoved", "open_empty"]
 
 PAGE_ROUND_BYTES = 1024 * 1024
 _DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.CursorFullError, lmdb.BadTxnError)
 """What LMDB raises where its own pages make no sense (no checksum of ours covers them), and ever after in that view."""
 _ADDED = frozenset({Database.CLOCKS, Database.HELD, Database.OUTBOX, Database.DUE, Database.WINDOWS})
 """Databases that a store may lack because it is older: its next writer makes them, a reader finds nothing in them."""
-Handle: TypeAlias = Any  # LMDB's handle of a named database; its type has no public name
 
 
 class StoreMoved(Exception):
     """Internal: another transaction was committed since the change set was put together; caches must be dropped."""
 
 
-class ReadView:
-    """One read transaction: everything read through it is one committed state.
-
-    Memory views that it hands out die with it; nothing of LMDB's memory may leave the call that asked for it.
-    """
-
-    def __init__(self, store: "Store", txn: "lmdb.Transaction") -> None:
-        self._store, self._txn = store, txn
-        self.txn_id: int = txn.id()
-        self.opened_at_s = time.monotonic()
-        self._directories: dict[bytes, Directory | None] = {}
-        self._ended = ""
-        self.parked = False
-
-    def get(self, database: Database, key: bytes) -> memoryview | None:
-        """The sealed value, in LMDB's memory."""
-        if self._ended:
-            raise HandleClosed(self._ended, hint="take a new snapshot")
-        handle = self._store.handle_of(database)
-        try:
-            value = None if handle is None else self._txn.get(key, db=handle)
-        except _DAMAGE as error:
-            raise corrupt(database, key, f"LMDB cannot read its pages: {error}") from None
-        return None if value is None else memoryview(value)
-
-    def values(self, database: Database, keys: list[bytes], wanted: list[bool]) -> list[memoryview | None]:
-        """`get` for many keys, None where it is not wanted. Cheapest if they ascend."""
-        self.get(Database.META, b"state")  # refuses an ended view
-        get: Callable[..., Any] = self._txn.get  # with buffers, its stub does not say so
-        handle = self._store.handle_of(database)
-        try:
-            return [get(key, db=handle) if yes else None for key, yes in zip(keys, wanted, strict=True)]
-        except _DAMAGE as error:
-            raise corrupt(database, b"", f"LMDB cannot read its pages: {error}") from None
-
-    def row(self, database: Database, key: bytes) -> bytes | None:
-        """The payload of a small row, verified, or None if there is none."""
-        value = self.get(database, key)
-        return None if value is None else open_row(database, key, value)
-
-    def fragment(self, database: Database, key: bytes) -> FragmentView:
-        """A fragment that a directory lists. Raises StoreCorrupt if it is missing."""
-        value = self.get(database, key)
-        if value is None:
-            raise corrupt(database, key, "a fragment that its directory lists is missing")
-        verified = self._store.verified
-        known = verified.get((database, key))
-        view = FragmentView(database, key, value, known)
-        if known is None:
-            verified[(database, key)] = view.verified
-            if len(verified) > VERIFIED_FRAGMENTS_MAX:
-                verified.popitem(last=False)
-        return view
-
-    def directory(self, unit_key: bytes) -> Directory | None:
-        """The unit's directory row, read once per view."""
-        try:
-            return self._directories[unit_key]
-        except KeyError:
-            payload = self.row(Database.UNITS, unit_key)
-            found = None if payload is None else Directory.unpack(unit_key, payload)
-            self._directories[unit_key] = found
-            return found
-
-    def rows(self, database: Database, first_key: bytes, end_key: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Verified small rows with ``first_key <= key < end_key``, ascending."""
-        for key, value in self.raw_rows(database, first_key, end_key):
-            yield key, open_row(database, key, value)
-
-    def raw_rows(
-        self, database: Database, first_key: bytes = b"", end_key: bytes | None = None
-    ) -> Iterator[tuple[bytes, memoryview]]:
-        """Keys and sealed values with ``first_key <= key < end_key`` (None = to the end), ascending."""
-        self.get(Database.META, b"state")  # refuses an ended view
-        key, handle = first_key, self._store.handle_of(database)
-        if handle is None:
-            return
-        try:
-            with self._txn.cursor(db=handle) as cursor:
-                found = cursor.set_range(first_key) if first_key else cursor.first()
-                while found:
-                    key = bytes(cursor.key())
-                    if end_key is not None and key >= end_key:
-                        return
-                    yield key, memoryview(cursor.value())
-                    found = cursor.next()
-        except _DAMAGE as error:
-            raise corrupt(database, key, f"LMDB cannot read its pages: {error}") from None
-
-    def stat(self, database: Database) -> Counter[str]:
-        """LMDB's figures of the database: entries, depth, branch, leaf and overflow pages."""
-        handle = self._store.handle_of(database)
-        return Counter() if handle is None else Counter(self._txn.stat(handle))
-
-    def end(self, why: str = "the snapshot was closed") -> None:
-        """End the transaction. Its memory views are invalid from now on."""
-        if not self._ended:
-            self._ended = why
-            self._directories.clear()
-            if not self.parked:
-                self._txn.abort()
-
-    def park(self) -> None:
-        """End the transaction for now."""
-        if not self._ended and not self.parked:
-            self.parked = True
-            self._txn.abort()
-
-    def resume(self, fresh: "ReadView") -> None:
-        """Go on with the transaction of a view of the same commit.
-
-        No commit means that no page of this state was reused and the map did not move, so even memory views still hold.
-        """
-        self._txn, self.opened_at_s, self.parked = fresh._txn, fresh.opened_at_s, False
-
-
 _open_stores: "weakref.WeakSet[Store]" = weakref.WeakSet()
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A generation that this handle has open, and the snapshots that read it."""
+
+    env: "lmdb.Environment"
+    data: OpenData
+    hold: Hold
+    pinned: "weakref.WeakSet[ReadView]" = field(default_factory=weakref.WeakSet)
+
+    def close(self) -> None:
+        self.env.close()
+        self.hold.release()
 
 
 class Store:
@@ -168,44 +68,36 @@ class Store:
 
     def __init__(self, path: Path, *, read_only: bool, map_bytes: int = MAP_BYTES_INITIAL) -> None:
         """Open an existing store. A writer takes the WRITER lock first. Raises NotFound, StoreBusy, StoreCorrupt."""
-        self.path, self.read_only = path, read_only
+        self.path, self.read_only, self._map_bytes = path, read_only, map_bytes
         self.manifest = manifest.read_manifest(path)
         self._lock = None if read_only else manifest.WriterLock(path)
-        self.verified: OrderedDict[tuple[Database, bytes], bytearray] = OrderedDict()
-        self._handles: dict[Database, Handle] = {}
         self._view: ReadView | None = None
-        self._pinned: weakref.WeakSet[ReadView] = weakref.WeakSet()
+        self._retired: list[_Opened] = []
         self._unusable, self._closed = "", False
         try:
-            if self._lock is not None:
-                self.manifest = manifest.read_manifest(path)  # it may have been swapped before the lock was ours
-            self._env = self._open_environment(map_bytes)
-            if not read_only and self.manifest.format_version != FORMAT_VERSION:
-                self.manifest = manifest.upgrade(path, self.manifest)
+            self._open_current()
+            if not read_only:
+                if self.manifest.format_version != FORMAT_VERSION:
+                    self.manifest = manifest.upgrade(path, self.manifest)
+                remove_others(path, self.manifest)
         except BaseException:
             self._release_lock()
             raise
         _open_stores.add(self)
 
-    @classmethod
-    def create(cls, path: Path, store_uuid: str, first_rows: ChangeSet) -> None:
-        """Create a store with these rows; another process sees none of it or all of it. Raises CannotWrite."""
-        with manifest.creating(path) as directory:
-            fresh = manifest.Manifest(store_uuid)
-            data = manifest.data_directory(directory, fresh)
-            data.mkdir(mode=0o700)
-            env = lmdb.open(str(data), map_size=MAP_BYTES_MIN * 16, **_FLAGS)
-            try:
-                handles = {database: env.open_db(database.file_name) for database in Database}
-                with env.begin(write=True) as txn:
-                    _write(txn, handles, first_rows)
-            except lmdb.Error as error:
-                raise CannotWrite(f"cannot create {path}: {error}", hint="check the free space of the disk") from None
-            finally:
-                env.close()
-            manifest.write_manifest(directory, fresh)
+    def _open_current(self) -> None:
+        """Open what MANIFEST names now: it may have been swapped before the lock was ours."""
+        self.manifest, hold = hold_current(self.path)
+        data = OpenData(_DAMAGE)
+        try:
+            self._env = self._open_environment(self._map_bytes, data)
+        except BaseException:
+            hold.release()
+            raise
+        self._opened = _Opened(self._env, data, hold)
+        self._handles, self._looked_at_s = data.handles, time.monotonic()
 
-    def _open_environment(self, map_bytes: int) -> "lmdb.Environment":
+    def _open_environment(self, map_bytes: int, opened: OpenData) -> "lmdb.Environment":
         data = manifest.data_directory(self.path, self.manifest)
         try:
             wanted = max(map_bytes, MAP_BYTES_MIN, 2 * (data / manifest.DATA_NAME).stat().st_size)
@@ -220,7 +112,7 @@ class Store:
             for database in Database:
                 create = database in _ADDED and not self.read_only
                 try:
-                    self._handles[database] = env.open_db(database.file_name, create=create)
+                    opened.handles[database] = env.open_db(database.file_name, create=create)
                 except lmdb.NotFoundError:
                     if database not in _ADDED:
                         raise
@@ -244,6 +136,7 @@ class Store:
     def view(self) -> ReadView:
         """The handle's own read view of the newest commit; renewed when there is a newer one, or after 5 s."""
         self.assert_usable()
+        self._follow()
         view = self._view
         if view is not None and view.parked:
             fresh = self._begin()
@@ -273,16 +166,42 @@ class Store:
     def pin(self) -> ReadView:
         """A read view of its own, which the caller ends. While it lives, LMDB cannot reuse newer free pages."""
         self.assert_usable()
+        self._follow()
         view = self._begin()
-        self._pinned.add(view)
+        self._opened.pinned.add(view)
         return view
 
     def _begin(self) -> ReadView:
         try:
-            return ReadView(self, self._env.begin(buffers=True))
+            return ReadView(self._opened.data, self._env.begin(buffers=True))
         except lmdb.MapResizedError:
             self._resize(0)
-            return ReadView(self, self._env.begin(buffers=True))
+            return ReadView(self._opened.data, self._env.begin(buffers=True))
+
+    def _follow(self) -> None:
+        """A reader looks, at most once a second, whether the data was replaced, and goes on in the new generation.
+
+        Snapshots of the old one stay what they are; it is held until the last of them has ended.
+        """
+        if not self.read_only or time.monotonic() - self._looked_at_s < GENERATION_LOOK_S:
+            return
+        self._looked_at_s = time.monotonic()
+        self._close_retired()
+        try:
+            generation = manifest.read_manifest(self.path).generation
+        except NotFound:  # the directory was moved away; what is open stays readable
+            return
+        if generation != self.manifest.generation:
+            self.drop_view()
+            self._retired.append(self._opened)
+            self._open_current()
+            self._close_retired()
+
+    def _close_retired(self) -> None:
+        for opened in list(self._retired):
+            if all(view.ended for view in opened.pinned):
+                self._retired.remove(opened)
+                opened.close()
 
     def last_txn_id(self) -> int:
         """Number of LMDB's newest committed transaction."""
@@ -327,7 +246,7 @@ class Store:
     def _resize(self, map_bytes: int) -> None:
         """A new map moves LMDB's memory: every read view of this handle ends."""
         self.drop_view()
-        for view in list(self._pinned):
+        for view in list(self._opened.pinned):
             view.end("the snapshot ended because the store's map grew")
         self._env.set_mapsize(map_bytes)
 
@@ -357,6 +276,8 @@ class Store:
         self._unusable, self._closed = "this handle was opened before a fork", True
         if self._lock is not None:
             self._lock.abandon()
+        for opened in (self._opened, *self._retired):
+            opened.hold.release()
 
     def _release_lock(self) -> None:
         if self._lock is not None:
@@ -370,9 +291,10 @@ class Store:
         self._closed = True
         self._unusable = self._unusable or "the handle is closed"
         self.drop_view()
-        for view in list(self._pinned):
-            view.end("the store was closed")
-        self._env.close()
+        for opened in (self._opened, *self._retired):
+            for view in list(opened.pinned):
+                view.end("the store was closed")
+            opened.close()
         self._release_lock()
 
 
@@ -380,6 +302,18 @@ _FLAGS: dict[str, Any] = {
     **{"subdir": True, "mode": 0o600, "sync": True, "metasync": True, "writemap": False},
     **{"max_dbs": 32, "max_readers": READERS_MAX, "max_spare_txns": 4, "lib_version": 0},
 }
+
+
+LmdbError, MapFull = lmdb.Error, lmdb.MapFullError
+
+
+def open_empty(directory: Path) -> tuple[Any, dict[Database, Handle]]:
+    """LMDB's environment in a directory that nobody reads yet, and its databases, all empty.
+
+    It syncs only when told to: until then its file is of no meaning.
+    """
+    env = lmdb.open(str(directory), map_size=MAP_BYTES_MIN * 16, **{**_FLAGS, "sync": False})
+    return env, {database: env.open_db(database.file_name) for database in Database}
 
 
 def _write(txn: "lmdb.Transaction", handles: dict[Database, Handle], changes: ChangeSet) -> None:

@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
             }
         ),
     ),
-    ("store", frozenset({"change_set", "manifest", "store", "commit_plan"})),
+    ("store", frozenset({"change_set", "manifest", "read_view", "generations", "store", "commit_plan", "fresh_data"})),
     (
         "fragments",
         frozenset({"fragments", "handle_lock", "meta", "quarantine", "intake", "completeness", "outbox", "requests"}),

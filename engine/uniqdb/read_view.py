@@ -1,0 +1,145 @@
+"""Reading a store: one LMDB transaction, in which everything that is read is one committed state."""
+
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from uniqdb.errors import HandleClosed
+from uniqdb.format import Database, Directory, FragmentView, corrupt, open_row
+from uniqdb.limits import VERIFIED_FRAGMENTS_MAX
+
+Handle: TypeAlias = Any  # LMDB's handle of a named database; its type has no public name
+
+
+@dataclass(slots=True)
+class OpenData:
+    """What the views of one opened data file share. Its databases; those that an older store lacks have no handle."""
+
+    damage: tuple[type[Exception], ...]
+    """What LMDB raises where its own pages make no sense."""
+    handles: dict[Database, Handle] = field(default_factory=dict)
+    verified: OrderedDict[tuple[Database, bytes], bytearray] = field(default_factory=OrderedDict)
+    """Which blocks of which fragments need not be verified again."""
+
+
+class ReadView:
+    """One read transaction: everything read through it is one committed state.
+
+    Memory views that it hands out die with it; nothing of LMDB's memory may leave the call that asked for it.
+    """
+
+    def __init__(self, data: OpenData, txn: Any) -> None:
+        self._data, self._txn = data, txn
+        self.txn_id: int = txn.id()
+        self.opened_at_s = time.monotonic()
+        self._directories: dict[bytes, Directory | None] = {}
+        self._ended = ""
+        self.parked = False
+
+    def get(self, database: Database, key: bytes) -> memoryview | None:
+        """The sealed value, in LMDB's memory."""
+        if self._ended:
+            raise HandleClosed(self._ended, hint="take a new snapshot")
+        handle = self._data.handles.get(database)
+        try:
+            value = None if handle is None else self._txn.get(key, db=handle)
+        except self._data.damage as error:
+            raise corrupt(database, key, f"LMDB cannot read its pages: {error}") from None
+        return None if value is None else memoryview(value)
+
+    def values(self, database: Database, keys: list[bytes], wanted: list[bool]) -> list[memoryview | None]:
+        """`get` for many keys, None where it is not wanted. Cheapest if they ascend."""
+        self.get(Database.META, b"state")  # refuses an ended view
+        get: Callable[..., Any] = self._txn.get  # with buffers, its stub does not say so
+        handle = self._data.handles.get(database)
+        try:
+            return [get(key, db=handle) if yes else None for key, yes in zip(keys, wanted, strict=True)]
+        except self._data.damage as error:
+            raise corrupt(database, b"", f"LMDB cannot read its pages: {error}") from None
+
+    def row(self, database: Database, key: bytes) -> bytes | None:
+        """The payload of a small row, verified, or None if there is none."""
+        value = self.get(database, key)
+        return None if value is None else open_row(database, key, value)
+
+    def fragment(self, database: Database, key: bytes) -> FragmentView:
+        """A fragment that a directory lists. Raises StoreCorrupt if it is missing."""
+        value = self.get(database, key)
+        if value is None:
+            raise corrupt(database, key, "a fragment that its directory lists is missing")
+        verified = self._data.verified
+        known = verified.get((database, key))
+        view = FragmentView(database, key, value, known)
+        if known is None:
+            verified[(database, key)] = view.verified
+            if len(verified) > VERIFIED_FRAGMENTS_MAX:
+                verified.popitem(last=False)
+        return view
+
+    def directory(self, unit_key: bytes) -> Directory | None:
+        """The unit's directory row, read once per view."""
+        try:
+            return self._directories[unit_key]
+        except KeyError:
+            payload = self.row(Database.UNITS, unit_key)
+            found = None if payload is None else Directory.unpack(unit_key, payload)
+            self._directories[unit_key] = found
+            return found
+
+    def rows(self, database: Database, first_key: bytes, end_key: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Verified small rows with ``first_key <= key < end_key``, ascending."""
+        for key, value in self.raw_rows(database, first_key, end_key):
+            yield key, open_row(database, key, value)
+
+    def raw_rows(
+        self, database: Database, first_key: bytes = b"", end_key: bytes | None = None
+    ) -> Iterator[tuple[bytes, memoryview]]:
+        """Keys and sealed values with ``first_key <= key < end_key`` (None = to the end), ascending."""
+        self.get(Database.META, b"state")  # refuses an ended view
+        key, handle = first_key, self._data.handles.get(database)
+        if handle is None:
+            return
+        try:
+            with self._txn.cursor(db=handle) as cursor:
+                found = cursor.set_range(first_key) if first_key else cursor.first()
+                while found:
+                    key = bytes(cursor.key())
+                    if end_key is not None and key >= end_key:
+                        return
+                    yield key, memoryview(cursor.value())
+                    found = cursor.next()
+        except self._data.damage as error:
+            raise corrupt(database, key, f"LMDB cannot read its pages: {error}") from None
+
+    def stat(self, database: Database) -> Counter[str]:
+        """LMDB's figures of the database: entries, depth, branch, leaf and overflow pages."""
+        handle = self._data.handles.get(database)
+        return Counter() if handle is None else Counter(self._txn.stat(handle))
+
+    @property
+    def ended(self) -> bool:
+        """Whether `end` was called."""
+        return bool(self._ended)
+
+    def end(self, why: str = "the snapshot was closed") -> None:
+        """End the transaction. Its memory views are invalid from now on."""
+        if not self._ended:
+            self._ended = why
+            self._directories.clear()
+            if not self.parked:
+                self._txn.abort()
+
+    def park(self) -> None:
+        """End the transaction for now."""
+        if not self._ended and not self.parked:
+            self.parked = True
+            self._txn.abort()
+
+    def resume(self, fresh: "ReadView") -> None:
+        """Go on with the transaction of a view of the same commit.
+
+        No commit means that no page of this state was reused and the map did not move, so even memory views still hold.
+        """
+        self._txn, self.opened_at_s, self.parked = fresh._txn, fresh.opened_at_s, False
