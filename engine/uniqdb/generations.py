@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from uniqdb.errors import StoreBusy, StoreCorrupt
+from uniqdb.errors import NotFound, StoreBusy, StoreCorrupt
 from uniqdb.format import FORMAT_VERSION
 from uniqdb.manifest import (
     MANIFEST_NAME,
@@ -88,7 +88,7 @@ def _generation(store_path: Path) -> int | None:
     """The generation that MANIFEST names in this moment; None if it names none that is there."""
     try:
         return read_manifest(store_path).generation
-    except StoreCorrupt:
+    except (StoreCorrupt, NotFound):
         return None
 
 

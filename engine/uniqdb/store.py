@@ -192,10 +192,15 @@ class Store:
         except NotFound:  # the directory was moved away; what is open stays readable
             return
         if generation != self.manifest.generation:
-            self.drop_view()
-            self._retired.append(self._opened)
-            self._open_current()
-            self._close_retired()
+            self.move_on()
+
+    def move_on(self) -> None:
+        """Go on in the generation that MANIFEST names now. Snapshots keep the one that they are of."""
+        self.drop_view()
+        before = self._opened
+        self._open_current()
+        self._retired.append(before)
+        self._close_retired()
 
     def _close_retired(self) -> None:
         for opened in list(self._retired):

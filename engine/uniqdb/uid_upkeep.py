@@ -26,7 +26,7 @@ from uniqdb.uid_dictionary import (
     columns_of,
     directory_of,
 )
-from uniqdb.uid_fragment import UidColumns, from_uids, merge
+from uniqdb.uid_fragment import ENTRY_BYTES, UidColumns, from_uids, merge
 
 _CREDIT_BYTES_MAX = 2 * PARTITION_BYTES_MAX
 """Unused budget is kept for later commits up to this."""
@@ -103,6 +103,28 @@ class DictionaryUpkeep:
         return drained
 
 
+def pieces_of(
+    columns: UidColumns, hashes: tuple[int, int], sizes: DictionarySizes, *, at_least_two: bool = False
+) -> list[tuple[int, int, int, int]]:
+    """(first hash, last hash, start, end) of the partitions into which entries with hashes of this range are cut.
+
+    The range is halved until every piece is at most half of what a partition may be; equal hashes stay together.
+    """
+    pieces: list[tuple[int, int, int, int]] = []
+    stack = [(*hashes, 0, len(columns))]
+    while stack:
+        low, high, start, end = stack.pop()
+        size_bytes = int(columns.lengths[start:end].sum(dtype=np.int64)) + ENTRY_BYTES * (end - start)
+        fits = end - start <= sizes.partition_entries // 2 and size_bytes <= sizes.partition_bytes // 2
+        if low == high or (fits and not (at_least_two and (low, high) == hashes)):
+            pieces.append((low, high, start, end))
+            continue
+        middle = low + (high - low) // 2
+        at = start + int(np.searchsorted(columns.hashes[start:end], np.uint64(middle), "right"))
+        stack += [(middle + 1, high, at, end), (low, middle, start, at)]
+    return pieces
+
+
 class _Step:
     """The edits of one commit to the dictionary's units."""
 
@@ -168,18 +190,7 @@ class _Step:
     def _split(self, edit: UnitEdit, first: int) -> int:
         """Halve the range of hashes until every piece fits; hashes that are equal stay together."""
         columns = merge([UidColumns.parse(edit.payload(fragment)) for fragment in edit.fragments])
-        pieces: list[tuple[int, int, int, int]] = []
-        stack = [(first, edit.note, 0, len(columns))]
-        while stack:
-            low, high, start, end = stack.pop()
-            size_bytes = int(columns.lengths[start:end].sum(dtype=np.int64)) + 18 * (end - start)
-            fits = end - start <= self.sizes.partition_entries // 2 and size_bytes <= self.sizes.partition_bytes // 2
-            if low == high or (fits and (low, high) != (first, edit.note)):
-                pieces.append((low, high, start, end))
-                continue
-            middle = low + (high - low) // 2
-            at = start + int(np.searchsorted(columns.hashes[start:end], np.uint64(middle), "right"))
-            stack += [(low, middle, start, at), (middle + 1, high, at, end)]
+        pieces = pieces_of(columns, (first, edit.note), self.sizes, at_least_two=True)
         edit.remove(edit.fragments)
         written_bytes = 0
         for low, high, start, end in pieces:

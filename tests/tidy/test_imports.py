@@ -36,7 +36,9 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("store", frozenset({"change_set", "manifest", "read_view", "generations", "store", "commit_plan", "fresh_data"})),
     (
         "fragments",
-        frozenset({"fragments", "handle_lock", "meta", "quarantine", "intake", "completeness", "outbox", "requests"}),
+        frozenset(
+            {"fragments", "handle_lock", "meta", "quarantine", "intake", "completeness", "outbox", "requests", "audit"}
+        ),
     ),
     (
         "members",
@@ -53,6 +55,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
             {
                 *("", "engine", "creation", "info", "reading", "writer", "call_sources"),
                 *("quarantine_review", "source_clocks", "request_handlers"),
+                *("compaction", "erasure", "forgetting"),
             }
         ),
     ),

@@ -1,0 +1,266 @@
+"""A store's data written anew, in as little space as it takes, into the next generation.
+
+Every unit becomes one fragment, the young unit of the dictionary is empty, no page is free. With ``renumber`` uids that
+no kept bucket has any more are left out, and the others, in their order, get the ordinals 0, 1, 2, ... Answers, rows
+and revisions stay what they were.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from pyroaring import BitMap
+
+from uniqdb.audit import NAMELESS_KEY, nameless_payload, read_nameless
+from uniqdb.batch import U32Array, bitmap_of
+from uniqdb.bucket_members import encode_members, load_members
+from uniqdb.format import (
+    UNIT_YOUNG,
+    YOUNG_KEY,
+    BucketRow,
+    Database,
+    DictionaryRow,
+    Directory,
+    FragmentEntry,
+    FragmentId,
+    MembersState,
+    fragment_key,
+    open_row,
+    partition_key,
+    seal_fragment,
+    seal_row,
+)
+from uniqdb.fresh_data import FreshData
+from uniqdb.generations import next_generation, remove_others
+from uniqdb.granularity import Granularity
+from uniqdb.limits import INLINE_MEMBERS_MAX
+from uniqdb.meta import STATE_KEY, read_state, read_store_row
+from uniqdb.options import DictionarySizes, OpenOptions
+from uniqdb.requests import RequestDesk
+from uniqdb.store import ReadView, Store
+from uniqdb.uid_dictionary import DICTIONARY_KEY, UidDictionary, columns_of, directory_of
+from uniqdb.uid_fragment import UidColumns, merge
+from uniqdb.uid_upkeep import pieces_of
+
+READERS_WAIT_S = 10.0
+"""So long it is waited for readers to leave the old generation; one that asks anything leaves within a second."""
+_LOOK_S = 0.1
+_REWRITTEN = {Database.META, Database.UIDS, Database.UNITS, Database.BUCKETS, *map(Database.of, Granularity)}
+"""All other databases hold rows that are copied as they are."""
+_INLINE_CHUNK_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """What was done. Sizes are bytes of the data file up to its last used page; ``ordinals``: numbers given out.
+
+    ``held``: directories of older generations that readers have open still. The next writer removes them.
+    """
+
+    generation: int
+    before_bytes: int
+    after_bytes: int
+    ordinals_before: int
+    ordinals_after: int
+    held: list[str]
+
+
+def compact(
+    path: Path,
+    options: OpenOptions | None = None,
+    *,
+    renumber: bool = False,
+    readers_wait_s: float = READERS_WAIT_S,
+    on_progress: Callable[[str, int], None] = lambda _what, _count: None,
+) -> Compaction:
+    """Write the store's data anew into the next generation, and remove the old one once no reader has it open.
+
+    Until the new one is whole and durable the store is what it was, also for whoever is killed. ``on_progress`` gets
+    what is being written and how many so far. Cost: reads every row and set once (with ``renumber`` twice) and writes
+    them; needs as much free space as the result takes, and 4 bytes of memory per visitor with ``renumber``.
+    Raises StoreBusy while another process writes, NotFound, StoreCorrupt, CannotWrite.
+    """
+    sizes = (options or OpenOptions()).dictionary
+    store = Store(path.absolute(), read_only=False)
+    try:
+        RequestDesk(store.path, {})  # what a dead writer left half done names uids
+        before_bytes = store.sizes()[0]
+        view = store.pin()
+        copy = _Copy(view, store.manifest.store_uuid, sizes, on_progress)
+        with next_generation(store.path, store.manifest) as directory, FreshData(directory) as fresh:
+            copy.write(fresh, renumber=renumber)
+        view.end()
+        store.move_on()
+        after_bytes = store.sizes()[0]
+        held = _remove_old(store, readers_wait_s)
+        ordinals = copy.ordinals_before, copy.ordinals_after
+        return Compaction(store.manifest.generation, before_bytes, after_bytes, *ordinals, held)
+    finally:
+        store.close()
+
+
+def _remove_old(store: Store, wait_s: float) -> list[str]:
+    until_s = time.monotonic() + wait_s
+    while (held := remove_others(store.path, store.manifest)) and time.monotonic() < until_s:
+        time.sleep(_LOOK_S)
+    return held
+
+
+class _Numbers:
+    """New ordinals for old ones: the place of each among all that are used. The order stays."""
+
+    def __init__(self, used: BitMap) -> None:
+        self._used: U32Array = np.frombuffer(used.to_array(), np.uint32)
+
+    def __len__(self) -> int:
+        return len(self._used)
+
+    def known(self, ordinals: U32Array) -> npt.NDArray[np.bool_]:
+        """Which of them are used."""
+        if not len(self._used):
+            return np.zeros(len(ordinals), np.bool_)
+        at = np.minimum(self._used.searchsorted(ordinals), len(self._used) - 1)
+        found: npt.NDArray[np.bool_] = self._used[at] == ordinals
+        return found
+
+    def of(self, ordinals: U32Array) -> U32Array:
+        """The new ordinals of used ones."""
+        return self._used.searchsorted(ordinals).astype(np.uint32)
+
+    def of_set(self, ordinals: BitMap) -> BitMap:
+        """The same for a set; what is not used is left out."""
+        old: U32Array = np.frombuffer(ordinals.to_array(), np.uint32)
+        return bitmap_of(self.of(old[self.known(old)]))
+
+
+class _Copy:
+    """One view of a store on its way into a fresh data file."""
+
+    def __init__(
+        self, view: ReadView, store_uuid: str, sizes: DictionarySizes, on_progress: Callable[[str, int], None]
+    ) -> None:
+        self._view, self._sizes, self._on_progress = view, sizes, on_progress
+        self._dictionary = UidDictionary(read_store_row(view, store_uuid).hash_seed)
+        state = read_state(view)
+        # The rewriting is a commit of its own: it names fragments as no commit before it has.
+        self._state = msgspec.structs.replace(state, commit_number=state.commit_number + 1)
+        self._row = self._dictionary.row(view)
+        self._numbers: _Numbers | None = None
+        self.ordinals_before = self.ordinals_after = self._row.next_ordinal
+
+    def write(self, fresh: FreshData, *, renumber: bool) -> None:
+        """Everything, database by database."""
+        if renumber:
+            self._numbers = _Numbers(self._used())
+            self.ordinals_after = len(self._numbers)
+        self._buckets(fresh)
+        self._uids(fresh)
+        for database in Database:
+            if database not in _REWRITTEN:
+                for key, value in self._view.raw_rows(database):
+                    open_row(database, key, value)
+                    fresh.put(database, key, value)
+        self._meta(fresh)
+        fresh.flush()  # while the view, whose memory some rows are, lasts
+
+    def _used(self) -> BitMap:
+        """Every ordinal that a kept bucket has."""
+        used, inline, inline_bytes = BitMap(), [b""], 0
+        for number, (key, row) in enumerate(self._rows()):
+            if row.members is MembersState.KEPT:
+                used |= load_members(self._view, key, row)
+            elif row.members is MembersState.INLINE:
+                inline.append(row.inline)
+                inline_bytes += len(row.inline)
+                if inline_bytes >= _INLINE_CHUNK_BYTES:
+                    used |= _joined(inline)
+                    inline, inline_bytes = [], 0
+            self._on_progress("buckets looked at", number)
+        return used | _joined(inline)
+
+    def _rows(self) -> Iterator[tuple[bytes, BucketRow]]:
+        for key, payload in self._view.rows(Database.BUCKETS, b"", b"\xff"):
+            yield key, BucketRow.unpack(key, payload)
+
+    def _put(self, fresh: FreshData, database: Database, key: bytes, entries: int, payload: bytes) -> FragmentEntry:
+        """The only fragment of a unit."""
+        name = FragmentId(self._state.commit_number, 0)
+        whole_key = fragment_key(key, name)
+        fresh.put(database, whole_key, seal_fragment(database, whole_key, payload))
+        return FragmentEntry(name, entries, len(payload))
+
+    def _buckets(self, fresh: FreshData) -> None:
+        for number, (key, row) in enumerate(self._rows()):
+            if row.members is MembersState.KEPT or (row.members is MembersState.INLINE and self._numbers is not None):
+                row = self._with_members(fresh, key, row)  # noqa: PLW2901 - the same row, in its new place
+            fresh.put(Database.BUCKETS, key, seal_row(Database.BUCKETS, key, row.pack()))
+            self._on_progress("buckets", number)
+
+    def _with_members(self, fresh: FreshData, key: bytes, row: BucketRow) -> BucketRow:
+        members = load_members(self._view, key, row)
+        if self._numbers is not None:
+            members = self._numbers.of_set(members)
+        if len(members) <= INLINE_MEMBERS_MAX:
+            return row._replace(members=MembersState.INLINE, inline=members.to_array().tobytes())
+        database = Database.of(Granularity(key[0]))
+        entry = self._put(fresh, database, key, len(members), encode_members(members))
+        fresh.put(Database.UNITS, key, seal_row(Database.UNITS, key, Directory((entry,)).pack()))
+        return row
+
+    # ------------------------------------------------------------ the dictionary
+    def _uids(self, fresh: FreshData) -> None:
+        """The partitions, each with its share of the young unit, which is empty afterwards."""
+        view, layout = self._view, self._dictionary.layout(self._view)
+        fresh.put(Database.UNITS, YOUNG_KEY, seal_row(Database.UNITS, YOUNG_KEY, Directory().pack()))
+        young = [columns for key, columns in self._dictionary.scan(view) if key[0] == UNIT_YOUNG]
+        done = 0
+        for first, last in zip(layout.first_hashes.tolist(), layout.last_hashes, strict=True):
+            key = partition_key(first)
+            parts = [columns_of(view, key, fragment) for fragment in directory_of(view, key).fragments]
+            parts += [part for columns in young if len(part := _between(columns, first, last))]
+            columns = self._renumbered(merge(parts)) if parts else None
+            self._partitions(fresh, (first, last), columns)
+            done += 0 if columns is None else len(columns)
+            self._on_progress("uids", done)
+
+    def _partitions(self, fresh: FreshData, hashes: tuple[int, int], columns: UidColumns | None) -> None:
+        whole = [(*hashes, 0, 0)]
+        for low, high, start, end in whole if columns is None else pieces_of(columns, hashes, self._sizes):
+            key = partition_key(low)
+            fragments: tuple[FragmentEntry, ...] = ()
+            if columns is not None and end > start:
+                # Cut, so that its bytes are those of its own uids and no others.
+                payload = columns.cut(start, end).pack()
+                fragments = (self._put(fresh, Database.UIDS, key, end - start, payload),)
+            fresh.put(Database.UNITS, key, seal_row(Database.UNITS, key, Directory(fragments, high).pack()))
+
+    def _renumbered(self, columns: UidColumns) -> UidColumns:
+        if self._numbers is None:
+            return columns
+        keep = self._numbers.known(columns.ordinals)
+        ordinals = self._numbers.of(columns.ordinals[keep])
+        return UidColumns(columns.hashes[keep], columns.offsets[keep], ordinals, columns.lengths[keep], columns.blob)
+
+    # ------------------------------------------------------------ meta
+    def _meta(self, fresh: FreshData) -> None:
+        row = DictionaryRow(self.ordinals_after, self._row.layout + 1)
+        changed = {STATE_KEY: msgspec.msgpack.encode(self._state), DICTIONARY_KEY: row.pack()}
+        if self._numbers is not None:
+            changed[NAMELESS_KEY] = nameless_payload(self._numbers.of_set(read_nameless(self._view)))
+        for key, value in self._view.raw_rows(Database.META):
+            payload = open_row(Database.META, key, value)
+            fresh.put(Database.META, key, seal_row(Database.META, key, changed.get(key, payload)))
+
+
+def _joined(inline: list[bytes]) -> BitMap:
+    return bitmap_of(np.unique(np.frombuffer(b"".join(inline), np.uint32)))
+
+
+def _between(columns: UidColumns, first: int, last: int) -> UidColumns:
+    """The entries with hashes in ``[first, last]``."""
+    start = int(np.searchsorted(columns.hashes, np.uint64(first)))
+    return columns.cut(start, int(np.searchsorted(columns.hashes, np.uint64(last), "right")))
