@@ -7,7 +7,7 @@ and revisions stay what they were.
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,6 @@ from uniqdb.audit import NAMELESS_KEY, nameless_payload, read_nameless
 from uniqdb.batch import U32Array, bitmap_of
 from uniqdb.bucket_members import encode_members, load_members
 from uniqdb.format import (
-    UNIT_YOUNG,
     YOUNG_KEY,
     BucketRow,
     Database,
@@ -216,7 +215,7 @@ class _Copy:
         """The partitions, each with its share of the young unit, which is empty afterwards."""
         view, layout = self._view, self._dictionary.layout(self._view)
         fresh.put(Database.UNITS, YOUNG_KEY, seal_row(Database.UNITS, YOUNG_KEY, Directory().pack()))
-        young = [columns for key, columns in self._dictionary.scan(view) if key[0] == UNIT_YOUNG]
+        young = [columns for _, columns in self._dictionary.scan_young(view)]
         done = 0
         for first, last in zip(layout.first_hashes.tolist(), layout.last_hashes, strict=True):
             key = partition_key(first)
@@ -241,9 +240,8 @@ class _Copy:
     def _renumbered(self, columns: UidColumns) -> UidColumns:
         if self._numbers is None:
             return columns
-        keep = self._numbers.known(columns.ordinals)
-        ordinals = self._numbers.of(columns.ordinals[keep])
-        return UidColumns(columns.hashes[keep], columns.offsets[keep], ordinals, columns.lengths[keep], columns.blob)
+        columns = columns.only(self._numbers.known(columns.ordinals))
+        return replace(columns, ordinals=self._numbers.of(columns.ordinals))
 
     # ------------------------------------------------------------ meta
     def _meta(self, fresh: FreshData) -> None:

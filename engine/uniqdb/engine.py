@@ -113,7 +113,7 @@ class Engine:
         with self._lock:
             self._writing()
             outcome = check_one(ts, uid, "s")
-            if isinstance(outcome, Reason) or source is not None or outcome[0] > self._now_s() + IMPLAUSIBLE_AHEAD_S:
+            if isinstance(outcome, Reason) or source is not None or outcome[0] > self.now_s() + IMPLAUSIBLE_AHEAD_S:
                 return next(iter(self.add_many([ts], [uid], source=source)))
             self._times_s.append(outcome[0])
             self._uids.append(outcome[1])
@@ -138,7 +138,7 @@ class Engine:
                 counts[Verdict.IMPLAUSIBLE if reason is Reason.IMPLAUSIBLE else Verdict.INVALID] += 1
 
             visits = check_many(event_times, uids, refuse)
-            times_s, reference_s = visits.event_times_s, self._now_s()
+            times_s, reference_s = visits.event_times_s, self.now_s()
             if source is not None:
                 self._calls.refuse(self._store.view, source, refused)
                 counts += self._calls.take(self._store.view, source, (times_s, visits.uids), reference_s)
@@ -163,9 +163,11 @@ class Engine:
         """Write a source's batch with its position in one transaction, together with what calls have added."""
         with self._lock:
             writer = self._writing()
+            if commit.erasure is not None:
+                self._commit_pending()  # what waits is forgotten, too
             whole = commit.after(self._pending_commit()) if self._uids or self._refused else commit
             state = writer.commit(whole)
-            self._calls.drop(commit.sources)
+            self._calls.drop(commit.sources if commit.erasure is None else commit.erasure.sources)
             self._clear_pending()
             return state
 
@@ -311,7 +313,7 @@ class Engine:
         self._store.assert_usable()
         return self._writer
 
-    def _now_s(self) -> int:
+    def now_s(self) -> int:
         """The moment by which a call is judged: it does not go back when the wall clock does."""
         self._reference_s = max(self._reference_s, int(self._wall_clock()))
         return self._reference_s

@@ -3,6 +3,7 @@
 import msgspec
 
 from uniqdb.answers import StoreFacts
+from uniqdb.audit import AuditRow, read_audits
 from uniqdb.completeness import Completeness, read_completeness
 from uniqdb.format import FORMAT_VERSION, Database
 from uniqdb.granularity import Granularity
@@ -34,6 +35,8 @@ class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
     """How many of them are only counted, because quarantine was full."""
     sources: list[SourceRow]
     completeness: Completeness
+    erasures: list[AuditRow] = []
+    """When visitors were forgotten, how many; oldest first."""
 
 
 def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
@@ -54,7 +57,7 @@ def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
         epoch=facts.epoch,
         commits=state.commit_number,
         visits=state.visits,
-        uids=facts.dictionary.row(view).next_ordinal,
+        uids=facts.dictionary.entries(view),
         event_time_s_min=state.event_time_s_min,
         event_time_s_max=state.event_time_s_max,
         buckets=buckets,
@@ -64,4 +67,5 @@ def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
         quarantine_beyond=counted_only(view),
         sources=[row for _, row in read_sources(view)],
         completeness=read_completeness(view),
+        erasures=[row for _, row in read_audits(view)],
     )

@@ -4,7 +4,7 @@ An intake gathers what has become of the visits since the last commit. What it r
 its judge and the held visits with their uids, is written in that commit, so that a restart goes on identically.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import NamedTuple
@@ -277,6 +277,19 @@ def write_advance(changes: ChangeSet, advance: Advance) -> None:
         changes.put_row(Database.HELD, _held_key(advance.key, ticket), msgspec.msgpack.encode(row))
     for ticket in advance.released:
         changes.delete(Database.HELD, _held_key(advance.key, ticket))
+
+
+def drop_held(view: ReadView, changes: ChangeSet, key: bytes, tickets: Container[int]) -> None:
+    """Add to a commit that these visits of a source are no longer held: neither counted nor refused, they are gone.
+
+    Their times stay among the last ones, and judge other visits as before. Raises StoreCorrupt.
+    """
+    state = read_judge_state(view, key) or JudgeState()
+    left = tuple(one for one in state.held if one[0] not in tickets)
+    changes.put_row(Database.CLOCKS, key, msgspec.msgpack.encode(msgspec.structs.replace(state, held=left)))
+    for ticket, _ in state.held:
+        if ticket in tickets:
+            changes.delete(Database.HELD, _held_key(key, ticket))
 
 
 def _held_key(key: bytes, ticket: int) -> bytes:

@@ -21,12 +21,17 @@ _WINDOW_KEY = Struct(">BHI")
 _WINDOW_ROW = Struct("<IB3x")  # revision, status
 WINDOW_KIND, QUARANTINE_KIND = 0x20, 0x30
 """The first byte of keys in ``outbox`` (persisted); below: a granularity, and the key is that of the bucket."""
+DELETION = b"\1"
+"""Stands where a record would, of a refused record that was erased (persisted)."""
 TRAILING_DAYS = (7, 30, 90, 180, 365)
 """Lengths of the trailing windows that are published."""
 
 
 class OutboxRow(NamedTuple):
-    """A key that waits, the number of the commit that put it there last, and of a window its record."""
+    """A key that waits, the number of the commit that put it there last, and of a window its record.
+
+    ``record`` of a refused record: `DELETION` if its message is to be deleted, else empty.
+    """
 
     key: bytes
     commit_number: int
@@ -77,6 +82,12 @@ def queue(plan: CommitPlan, keys: Iterable[bytes]) -> None:
     for key in keys:
         sealed[key] = pack(xxh3_64_intdigest(payload, key_seed(Database.OUTBOX, key))) + payload
     plan.changes.put_sealed(Database.OUTBOX, sealed)
+
+
+def queue_deletions(plan: CommitPlan, numbers: Iterable[int]) -> None:
+    """Let it wait that the messages of these refused records are deleted: they were erased."""
+    for number in numbers:
+        plan.changes.put_row(Database.OUTBOX, quarantine_key(number), _COMMIT_NUMBER.pack(plan.number) + DELETION)
 
 
 def queue_window(plan: CommitPlan, key: WindowKey, row: WindowRow, record: bytes) -> None:

@@ -215,8 +215,22 @@ class UidDictionary:
             if len(hits):
                 yield from zip(columns.ordinals[hits].tolist(), columns.uids(hits), strict=True)
 
+    def entries(self, view: ReadView) -> int:
+        """How many uids there are. Cost: a directory row for each partition, and the hashes of what drains."""
+        partitions = (directory_of(view, partition_key(first)) for first in self.layout(view).first_hashes.tolist())
+        young = (len(columns) for key, columns in self.scan_young(view))
+        return sum(one.entries for one in partitions) + sum(young)
+
     def scan(self, view: ReadView) -> Iterator[tuple[bytes, UidColumns]]:
         """(unit key, columns) of every fragment, without what a drain has already moved on: each uid once."""
+        yield from self.scan_young(view)
+        for first_hash in self.layout(view).first_hashes.tolist():
+            key = partition_key(first_hash)
+            for fragment in directory_of(view, key).fragments:
+                yield key, columns_of(view, key, fragment)
+
+    def scan_young(self, view: ReadView) -> Iterator[tuple[bytes, UidColumns]]:
+        """The part of `scan` that is in the young unit."""
         row = self.row(view)
         for fragment in directory_of(view, YOUNG_KEY).fragments:
             columns = columns_of(view, YOUNG_KEY, fragment)
@@ -232,10 +246,6 @@ class UidDictionary:
                     columns.blob,
                 )
             yield YOUNG_KEY, columns
-        for first_hash in self.layout(view).first_hashes.tolist():
-            key = partition_key(first_hash)
-            for fragment in directory_of(view, key).fragments:
-                yield key, columns_of(view, key, fragment)
 
 
 def directory_of(view: ReadView, unit_key: bytes) -> Directory:

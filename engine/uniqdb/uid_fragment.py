@@ -73,6 +73,12 @@ class UidColumns:
         blob = gather(self.blob, self.offsets[start:end], lengths)
         return UidColumns(self.hashes[start:end], offsets_of(lengths), self.ordinals[start:end], lengths, blob)
 
+    def only(self, keep: npt.NDArray[np.bool_]) -> "UidColumns":
+        """The entries that are to be kept, with a blob that holds their bytes and no others."""
+        lengths = self.lengths[keep]
+        blob = gather(self.blob, self.offsets[keep], lengths)
+        return UidColumns(self.hashes[keep], offsets_of(lengths), self.ordinals[keep], lengths, blob)
+
     def uids(self, which: I64Array) -> list[bytes]:
         """The uids of the entries with these positions."""
         offsets, lengths = self.offsets[which].tolist(), self.lengths[which].tolist()

@@ -13,6 +13,7 @@ from uniqdb.calendar_zone import CalendarZone
 from uniqdb.change_set import ChangeSet
 from uniqdb.closing import Closing
 from uniqdb.commit_plan import CommitPlan
+from uniqdb.erasure import Erasure, erase
 from uniqdb.format import Database
 from uniqdb.granularity import Granularity
 from uniqdb.intake import Advance, Taken, write_advance
@@ -62,6 +63,8 @@ class Commit:
     """Trailing windows that were worked out, with their records."""
     gaps: list[GapRow] = field(default_factory=list)
     """Records of topics that were given up; one with the source and offset of an open gap says where that ends."""
+    erasure: Erasure | None = None
+    """Visitors to be forgotten: then nothing else is in the commit."""
     is_publishing: bool = False
     """From now on commits say what is to be published; the first time that is every bucket there is."""
 
@@ -121,7 +124,7 @@ class Writer:
         collecting = gc.isenabled()
         gc.disable()  # a batch makes many objects and no cycles
         try:
-            return self._commit(commit)
+            return self._commit(commit) if commit.erasure is None else self._erase(commit.erasure)
         finally:
             if collecting:
                 gc.enable()
@@ -163,12 +166,33 @@ class Writer:
             self._sources = sources
             return state
 
+    def _erase(self, erasure: Erasure) -> StateRow:
+        while True:
+            plan = self._plan()
+            before = read_state(plan.view)
+            state = msgspec.structs.replace(before, commit_number=plan.number)
+            state = erase(plan, state, (self._dictionary, self._zone), erasure)
+            if erasure.outcome is None:
+                return before
+            write_row(plan.changes, Database.META, STATE_KEY, state)
+            try:
+                self._store.commit(plan.changes, based_on=plan.view.txn_id)
+            except StoreMoved:
+                self.forget_cached()
+                continue
+            self._forget_contents()
+            return state
+
     def forget_cached(self) -> None:
         """Drop what is kept in memory."""
+        self._forget_contents()
+        self._sources = None
+
+    def _forget_contents(self) -> None:
+        """Drop what is kept of uids and buckets."""
         self._dictionary.forget_cached()
         self._members.forget_cached()
         self._upkeep.forget_cached()
-        self._sources = None
 
     def _plan(self) -> CommitPlan:
         view = self._store.view()

@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                     "record",
                     "format",
                 ),
-                *("batch", "uid_fragment"),
+                *("batch", "uid_fragment", "needles"),
                 *("recent_times", "held_visits", "dense_stretch"),
             }
         ),
@@ -43,7 +43,16 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     (
         "members",
         frozenset(
-            {"uid_dictionary", "uid_upkeep", "small_buckets", "bucket_members", "closing", "store_clock", "trailing"}
+            {
+                "uid_dictionary",
+                "uid_upkeep",
+                "small_buckets",
+                "bucket_members",
+                "closing",
+                "store_clock",
+                "trailing",
+                "uid_removal",
+            }
         ),
     ),
     ("answers", frozenset({"answers"})),

@@ -8,7 +8,16 @@ import msgspec
 from uniqdb.answers import Answers
 from uniqdb.format import Status, parse_bucket_key
 from uniqdb.granularity import Granularity
-from uniqdb.outbox import QUARANTINE_KIND, WINDOW_KIND, OutboxRow, WindowKey, WindowRow, read_outbox, read_window
+from uniqdb.outbox import (
+    DELETION,
+    QUARANTINE_KIND,
+    WINDOW_KIND,
+    OutboxRow,
+    WindowKey,
+    WindowRow,
+    read_outbox,
+    read_window,
+)
 from uniqdb.quarantine import QuarantineRow, read_quarantined
 from uniqdb.reading import Snapshot
 from uniqdb.stream.publisher import OutgoingRecord
@@ -158,9 +167,10 @@ class Emission:
     def _refused(self, answers: Answers, row: OutboxRow) -> OutgoingRecord | None:
         number = int.from_bytes(row.key[1:], "big")
         refused = read_quarantined(answers.view, number)
-        if refused is None:  # accepted or thrown away before it was sent
-            return None
-        return OutgoingRecord(self._rules.topics.quarantine, str(number).encode(), dead_letter(number, refused))
+        topic, key = self._rules.topics.quarantine, str(number).encode()
+        if refused is None:  # erased; or accepted or thrown away before it was sent
+            return OutgoingRecord(topic, key, None) if row.record == DELETION else None
+        return OutgoingRecord(topic, key, dead_letter(number, refused))
 
 
 class DeadLetter(msgspec.Struct, omit_defaults=True):
