@@ -1,6 +1,7 @@
 """``uniqdb info``: what a store holds."""
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from uniqdb_cli.output import is_terminal, print_table, refuse_format
@@ -49,6 +50,21 @@ def _state(one: "SourceRow") -> str:
     return "open" if one.kind == "call" else "interrupted: ingest it again to continue"
 
 
+def _write_erasures(found: "StoreInfo", moment: Callable[[int | None], str]) -> None:
+    print_table(
+        "Visitors forgotten",
+        ["when", "visitors#", "buckets#", "held visits#", "refused records#", "counts"],
+        [
+            (
+                moment(one.at_s),
+                *(f"{number:,}" for number in (one.uids, one.buckets, one.held, one.refused)),
+                "kept" if one.keep_counts else "reduced",
+            )
+            for one in found.erasures
+        ],
+    )
+
+
 def _write_table(found: "StoreInfo", zone: "CalendarZone") -> None:
     def moment(time_s: int | None) -> str:
         return "none" if time_s is None else zone.isoformat(time_s)
@@ -71,6 +87,9 @@ def _write_table(found: "StoreInfo", zone: "CalendarZone") -> None:
         ("closed through", moment(found.completeness.closed_through_s)),
     ]
     print_table("The store", ["fact", "value"], rows)
+    if found.erasures:
+        print()
+        _write_erasures(found, moment)
     if not found.sources:
         return
     print()

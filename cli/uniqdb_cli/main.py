@@ -12,10 +12,12 @@ from uniqdb import __version__
 from uniqdb.errors import CannotWrite, UniqdbError
 from uniqdb_cli.check import check
 from uniqdb_cli.clock import clock_app
+from uniqdb_cli.compact import compact
 from uniqdb_cli.completion import completion, prepare_completion
 from uniqdb_cli.config import config_app
 from uniqdb_cli.demo import demo
 from uniqdb_cli.exists import exists
+from uniqdb_cli.forget import forget
 from uniqdb_cli.generate import generate
 from uniqdb_cli.info import info
 from uniqdb_cli.ingest import ingest
@@ -80,6 +82,8 @@ for command in (init, ingest, query, exists, members, info, check, verify, gener
     app.command()(command)
 app.command("serve-stream")(serve_stream)
 app.command("publish-trailing")(publish_trailing)
+app.command()(forget)
+app.command()(compact)
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(clock_app, name="clock")
 app.add_typer(config_app, name="config")
@@ -109,8 +113,9 @@ def commands(
 
     The store is ./visits.uniqdb unless --store, UNIQDB_STORE or the settings file names another.
 
-    Exit codes: 0 fine, 1 "no" (exists, verify), 2 usage, 65 input refused, 66 no such input or store, 70 a swept bucket
-    is needed, 73 cannot write, 74 the store is damaged, 75 another process writes, 130 and 143 interrupted.
+    Exit codes: 0 fine, 1 "no" (exists, verify, forget), 2 usage, 65 input refused, 66 no such input or store, 70 a
+    swept bucket is needed, 73 cannot write, 74 the store is damaged, 75 another process writes, 130 and 143
+    interrupted.
     """
 
 

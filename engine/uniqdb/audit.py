@@ -33,6 +33,14 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     refused: int = 0
     keep_counts: bool = False
 
+    def plus(self, more: "AuditRow") -> "AuditRow":
+        """Both together, as of the later one."""
+        numbers = {name: getattr(self, name) + getattr(more, name) for name in _NUMBERS}
+        return AuditRow(at_s=more.at_s, keep_counts=more.keep_counts, **numbers)
+
+
+_NUMBERS = ("uids", "unknown", "buckets", "held", "refused")
+
 
 def write_audit(changes: ChangeSet, commit_number: int, row: AuditRow) -> None:
     """Add the row to the commit."""

@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 
-import msgspec
-
 from uniqdb.audit import AuditRow
 from uniqdb.engine import Engine
 from uniqdb.erasure import Erasure
@@ -32,13 +30,7 @@ def forget(engine: Engine, uids: Iterable[str], *, keep_counts: bool = False) ->
     while chunk := frozenset(islice(left, UIDS_PER_COMMIT)):
         erasure = Erasure(chunk, total.at_s, keep_counts)
         engine.write(replace(nothing(), erasure=erasure))
-        done = erasure.outcome or AuditRow(at_s=total.at_s, uids=0, unknown=len(chunk))
-        total = msgspec.structs.replace(
-            total,
-            uids=total.uids + done.uids,
-            unknown=total.unknown + done.unknown,
-            buckets=total.buckets + done.buckets,
-            held=total.held + done.held,
-            refused=total.refused + done.refused,
+        total = total.plus(
+            erasure.outcome or AuditRow(at_s=total.at_s, uids=0, unknown=len(chunk), keep_counts=keep_counts)
         )
     return total

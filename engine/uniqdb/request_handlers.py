@@ -1,7 +1,7 @@
 """What a writer does for other processes, and how they say what they want: one place for both sides.
 
-Every kind may be carried out twice: what was accepted or discarded is no longer in quarantine, and a clock that was
-reset has nothing to forget.
+Every kind may be carried out twice: what was accepted or discarded is no longer in quarantine, a clock that was reset
+has nothing to forget, and a visitor who was forgotten is not known.
 """
 
 from collections import Counter
@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from uniqdb.audit import AuditRow
 from uniqdb.engine import Engine
 from uniqdb.errors import UsageError
+from uniqdb.forgetting import forget
 from uniqdb.quarantine_review import QuarantineFilter, Review, accept_quarantined, discard_quarantined
 from uniqdb.requests import Handler
 from uniqdb.source_clocks import reset_clock
@@ -20,6 +22,7 @@ from uniqdb.source_clocks import reset_clock
 QUARANTINE_ACCEPT = "quarantine-accept"
 QUARANTINE_DISCARD = "quarantine-discard"
 CLOCK_RESET = "clock-reset"
+FORGET = "forget"
 PUBLISH_TRAILING = "publish-trailing"
 """Only a writer that publishes carries it out."""
 _Kind = TypeVar("_Kind")
@@ -40,16 +43,22 @@ class _ClockWasReset(msgspec.Struct):
     name: str
 
 
-def request_handlers(engine: Engine) -> dict[str, Handler]:
-    """How the store's writer carries out what `filter_arguments` and `reset_arguments` ask for, by kind.
+class _Forget(msgspec.Struct, forbid_unknown_fields=True):
+    uids: list[str]
+    keep_counts: bool
 
-    The handlers commit. They raise UsageError for arguments that they do not know, and what `accept_quarantined`,
-    `discard_quarantined` and `reset_clock` raise.
+
+def request_handlers(engine: Engine) -> dict[str, Handler]:
+    """How the store's writer carries out what `filter_arguments`, `reset_arguments` and `forget_arguments` ask for.
+
+    By kind. The handlers commit. They raise UsageError for arguments that they do not know, and what
+    `accept_quarantined`, `discard_quarantined`, `reset_clock` and `forget` raise.
     """
     return {
         QUARANTINE_ACCEPT: lambda arguments: _review(engine, accept_quarantined, arguments),
         QUARANTINE_DISCARD: lambda arguments: _review(engine, discard_quarantined, arguments),
         CLOCK_RESET: lambda arguments: _reset(engine, arguments),
+        FORGET: lambda arguments: _forget(engine, arguments),
     }
 
 
@@ -87,6 +96,16 @@ def reset_name(result: dict[str, Any]) -> str:
     return understood(result, _ClockWasReset).name
 
 
+def forget_arguments(uids: list[str], *, keep_counts: bool) -> dict[str, Any]:
+    """The arguments of ``forget``, as of `uniqdb.forgetting.forget`."""
+    return {"uids": uids, "keep_counts": keep_counts}
+
+
+def forgotten(result: dict[str, Any]) -> AuditRow:
+    """What was found, from the result of ``forget``. Raises UsageError."""
+    return understood(result, AuditRow)
+
+
 def _review(
     engine: Engine, review: Callable[[Engine, QuarantineFilter], Review], arguments: dict[str, Any]
 ) -> dict[str, Any]:
@@ -99,6 +118,12 @@ def _review(
 def _reset(engine: Engine, arguments: dict[str, Any]) -> dict[str, Any]:
     wanted = understood(arguments, _ClockReset)
     return {"name": reset_clock(engine, wanted.source, end=wanted.end).name}
+
+
+def _forget(engine: Engine, arguments: dict[str, Any]) -> dict[str, Any]:
+    wanted = understood(arguments, _Forget)
+    done: dict[str, Any] = msgspec.to_builtins(forget(engine, wanted.uids, keep_counts=wanted.keep_counts))
+    return done
 
 
 def understood(parts: dict[str, Any], kind: type[_Kind]) -> _Kind:

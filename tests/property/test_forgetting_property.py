@@ -2,17 +2,15 @@
 
 import shutil
 import tempfile
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import uniqdb
 from engines import assert_sound, options, rows_of
-from model import Model, Rows
+from model import Model
 from uniqdb.compaction import compact
 from uniqdb.forgetting import forget
 
@@ -73,9 +71,7 @@ def test_any_sequence_equals_the_sets(steps: list[tuple[str, object]], commit_vi
                 if what != "reopen":
                     done_with = compact(path, options(), renumber=what == "renumber")
                     assert done_with.held == []
-                    assert what != "renumber" or done_with.ordinals_after == len(
-                        set().union(*model.members.values())
-                    )
+                    assert what != "renumber" or done_with.ordinals_after == len(set().union(*model.members.values()))
                 db = uniqdb.open(path, options=options(commit_visits))
             assert_equal(db, model)
         assert db.check().problems == []
@@ -93,6 +89,4 @@ def assert_equal(db: uniqdb.Engine, model: ForgetfulModel) -> None:
     assert db.info().uids == len(model.everyone)
     for bucket in list(model.members)[::9]:
         assert set(db.members(*bucket)) == model.named(bucket)
-        assert db.count_between(bucket[1], bucket[1] + 86_400).count == len(
-            model.union(bucket[1], bucket[1] + 86_400)
-        )
+        assert db.count_between(bucket[1], bucket[1] + 86_400).count == len(model.union(bucket[1], bucket[1] + 86_400))
