@@ -59,6 +59,11 @@ class CallSources:
         for name in [name for name, intake in self._intakes.items() if intake.key in keys]:
             del self._intakes[name], self._rows[name], self._refused[name]
 
+    def read_again(self, view: ReadView, keys: Container[bytes]) -> None:
+        """Go on from what the store has of these sources now. Nothing of them may wait."""
+        for name in [name for name, intake in self._intakes.items() if intake.key in keys]:
+            self._open(view, name)
+
     def end(self) -> None:
         """Every source is over: nothing stays held."""
         for name, intake in self._intakes.items():

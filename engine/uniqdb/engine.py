@@ -26,7 +26,7 @@ from uniqdb.manifest import is_store
 from uniqdb.meta import StateRow, read_state, read_store_row
 from uniqdb.options import OpenOptions
 from uniqdb.quarantine import Quarantined, refused_call
-from uniqdb.reading import Moment, Reader, Snapshot, resolve_window
+from uniqdb.reading import Moment, Reader, Snapshot, closing_after, resolve_window
 from uniqdb.record import CountRecord
 from uniqdb.store import Store
 from uniqdb.uid_dictionary import UidDictionary
@@ -167,7 +167,9 @@ class Engine:
                 self._commit_pending()  # what waits is forgotten, too
             whole = commit.after(self._pending_commit()) if self._uids or self._refused else commit
             state = writer.commit(whole)
-            self._calls.drop(commit.sources if commit.erasure is None else commit.erasure.sources)
+            self._calls.drop(commit.sources)
+            if commit.erasure is not None:
+                self._calls.read_again(self._store.view(), commit.erasure.sources)
             self._clear_pending()
             return state
 
@@ -357,7 +359,7 @@ class Engine:
         except BaseException:
             snapshot.close()
             raise
-        return _closing(snapshot, items)
+        return closing_after(snapshot, items)
 
     def _commit_if_due(self) -> None:
         waiting = len(self._uids) + len(self._refused) + self._calls.waiting
@@ -393,8 +395,3 @@ class Engine:
         """Answers that include everything added so far; to be used while the lock is held."""
         self._commit_pending()
         return self._reading()
-
-
-def _closing(snapshot: Snapshot, items: Iterator[T]) -> Iterator[T]:
-    with snapshot:
-        yield from items

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TypeAlias, TypeGuard
+from typing import TypeAlias, TypeGuard, TypeVar
 
 import msgspec
 from pyroaring import BitMap
@@ -20,6 +20,7 @@ from uniqdb.store import ReadView
 from uniqdb.visit import uid_text
 from uniqdb.window import TrailingWindow, parse_edge, parse_window, trailing_interval
 
+T = TypeVar("T")
 Moment: TypeAlias = int | str | datetime.date | datetime.datetime
 """A point in time: Unix seconds, an aware datetime, a date, or period text such as 2016-07-11."""
 
@@ -258,3 +259,9 @@ class Snapshot(Reader):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def closing_after(snapshot: Snapshot, items: Iterator[T]) -> Iterator[T]:
+    """The items; the snapshot ends with them."""
+    with snapshot:
+        yield from items
