@@ -9,6 +9,8 @@ from uniqdb_cli.output import progress_line, say
 from uniqdb_cli.settings import load_settings
 from uniqdb_cli.words import ConfigOption, StoreOption
 
+READERS_WAIT_S = 10.0
+
 
 def compact(
     renumber: Annotated[
@@ -35,7 +37,9 @@ def compact(
 
     settings = load_settings(config, store=store)
     with progress_line("Compacting.") as show:
-        done = write_anew(Path(settings.store), renumber=renumber, on_progress=show or _ignore)
+        done = write_anew(
+            Path(settings.store), renumber=renumber, readers_wait_s=READERS_WAIT_S, on_progress=show or _ignore
+        )
     say(f"The data file has {done.after_bytes:,} bytes; it had {done.before_bytes:,}.")
     if renumber:
         say(f"Numbers of visitors in use: {done.ordinals_after:,}; there were {done.ordinals_before:,}.")

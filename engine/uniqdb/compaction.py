@@ -45,8 +45,6 @@ from uniqdb.uid_dictionary import DICTIONARY_KEY, UidDictionary, columns_of, dir
 from uniqdb.uid_fragment import UidColumns, merge
 from uniqdb.uid_upkeep import pieces_of
 
-READERS_WAIT_S = 10.0
-"""So long it is waited for readers to leave the old generation; one that asks anything leaves within a second."""
 _LOOK_S = 0.1
 _REWRITTEN = {Database.META, Database.UIDS, Database.UNITS, Database.BUCKETS, *map(Database.of, Granularity)}
 """All other databases hold rows that are copied as they are."""
@@ -73,13 +71,14 @@ def compact(
     options: OpenOptions | None = None,
     *,
     renumber: bool = False,
-    readers_wait_s: float = READERS_WAIT_S,
+    readers_wait_s: float = 10.0,
     on_progress: Callable[[str, int], None] = lambda _what, _count: None,
 ) -> Compaction:
     """Write the store's data anew into the next generation, and remove the old one once no reader has it open.
 
-    Until the new one is whole and durable the store is what it was, also for whoever is killed. ``on_progress`` gets
-    what is being written and how many so far. Cost: reads every row and set once (with ``renumber`` twice) and writes
+    Until the new one is whole and durable the store is what it was, also for whoever is killed. ``readers_wait_s``: so
+    long it is waited for readers; one that asks anything leaves the old data within a second. ``on_progress`` gets what
+    is being written and how many so far. Cost: reads every row and set once (with ``renumber`` twice) and writes
     them; needs as much free space as the result takes, and 4 bytes of memory per visitor with ``renumber``.
     Raises StoreBusy while another process writes, NotFound, StoreCorrupt, CannotWrite.
     """
