@@ -36,9 +36,9 @@ def forget(
     store: StoreOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Forget visitors for good: nothing in the store names them any more.
+    """Forget visitors for good.
 
-    They leave the dictionary, every kept bucket, held visits, and quarantine with each refused record in which their id
+    Nothing in the store names them any more. They leave the dictionary, every kept bucket, held visits, and quarantine with each refused record in which their id
     stands. Counts fall by exactly their memberships and are published again; visits stay. Deleted bytes stay in free
     pages of the data file until `uniqdb compact`. The input is not touched: reading it again counts them again. While
     `uniqdb ingest` or `uniqdb serve-stream` runs, it does this between two of its commits. Exits with 1 if the store

@@ -50,7 +50,7 @@ OTHER = st.tuples(st.sampled_from(["reopen", "compact", "renumber"]), st.none())
 
 
 @given(st.lists(ADD | ADD | FORGET | OTHER, min_size=2, max_size=9), st.sampled_from([7, 50, 1_000]))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_any_sequence_equals_the_sets(steps: list[tuple[str, object]], commit_visits: int) -> None:
     folder = Path(tempfile.mkdtemp())
     path, model = folder / "store", ForgetfulModel()

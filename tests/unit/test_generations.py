@@ -22,7 +22,8 @@ from uniqdb.manifest import read_manifest
 T = 1_468_244_340
 PATH = os.pathsep.join(str(Path(__file__).resolve().parents[2] / part) for part in ("engine", "tests"))
 READER = """
-import sys, uniqdb
+import sys, uniqdb.store
+uniqdb.store.GENERATION_LOOK_S = 0.1
 db = uniqdb.open(sys.argv[1], read_only=True)
 snapshot = None
 for line in sys.stdin:
@@ -81,7 +82,7 @@ def test_a_reader_turns_to_the_new_generation_and_its_snapshot_keeps_the_old_one
         before = ask("snapshot")
         assert before[3] == "1"
         assert quickly(store_path).held == ["g1"]
-        time.sleep(1.1)
+        time.sleep(0.15)
         assert ask("now") == [*before[:3], "2"]
         assert ask("old")[0] == before[0], "the snapshot is of the old one"
         with uniqdb.open(store_path, options=options()) as db:
@@ -90,11 +91,11 @@ def test_a_reader_turns_to_the_new_generation_and_its_snapshot_keeps_the_old_one
         assert int(ask("now")[0]) == int(before[0]) + 1
         assert ask("old")[0] == before[0]
         ask("close")
-        time.sleep(1.1)
+        time.sleep(0.15)
         ask("now")
         uniqdb.open(store_path).close()
         assert names(store_path) == ["MANIFEST", "WRITER", "g2", "requests"]
-        time.sleep(1.1)
+        time.sleep(0.15)
         assert quickly(store_path, renumber=True).held == ["g2"], "a reader that asks nothing holds what it has"
         ask("now")
         assert quickly(store_path).held == ["g3"]
