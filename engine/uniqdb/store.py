@@ -69,7 +69,8 @@ class Store:
     def __init__(self, path: Path, *, read_only: bool, map_bytes: int = MAP_BYTES_INITIAL) -> None:
         """Open an existing store. A writer takes the WRITER lock first. Raises NotFound, StoreBusy, StoreCorrupt."""
         self.path, self.read_only, self._map_bytes = path, read_only, map_bytes
-        self.manifest = manifest.read_manifest(path)
+        self.manifest: manifest.Manifest
+        hold_current(path)[1].release()  # refuses what is no store, before anything is written
         self._lock = None if read_only else manifest.WriterLock(path)
         self._view: ReadView | None = None
         self._retired: list[_Opened] = []
@@ -87,20 +88,19 @@ class Store:
 
     def _open_current(self) -> None:
         """Open what MANIFEST names now: it may have been swapped before the lock was ours."""
-        self.manifest, hold = hold_current(self.path)
+        current, hold = hold_current(self.path)
         data = OpenData(_DAMAGE)
         try:
-            self._env = self._open_environment(self._map_bytes, data)
+            self._env = self._open_environment(manifest.data_directory(self.path, current), data)
         except BaseException:
             hold.release()
             raise
-        self._opened = _Opened(self._env, data, hold)
+        self.manifest, self._opened = current, _Opened(self._env, data, hold)
         self._handles, self._looked_at_s = data.handles, time.monotonic()
 
-    def _open_environment(self, map_bytes: int, opened: OpenData) -> "lmdb.Environment":
-        data = manifest.data_directory(self.path, self.manifest)
+    def _open_environment(self, data: Path, opened: OpenData) -> "lmdb.Environment":
         try:
-            wanted = max(map_bytes, MAP_BYTES_MIN, 2 * (data / manifest.DATA_NAME).stat().st_size)
+            wanted = max(self._map_bytes, MAP_BYTES_MIN, 2 * (data / manifest.DATA_NAME).stat().st_size)
             while True:
                 try:
                     env = lmdb.open(str(data), map_size=wanted, readonly=self.read_only, **_FLAGS)

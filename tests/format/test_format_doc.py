@@ -20,6 +20,8 @@ from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest, xxh3_128_digest
 import uniqdb
 from engines import options
 from uniqdb import DictionarySizes
+from uniqdb.compaction import compact
+from uniqdb.forgetting import forget
 from uniqdb.intake import Place, open_intake
 from uniqdb.meta import GapRow, KafkaPlace, SourceRow
 from uniqdb.outbox import WindowKey, read_outbox
@@ -144,7 +146,9 @@ class Reading:
                     payload, entries, drain_cursor if key[0] == 0x10 and commit <= drain_through else 0
                 )
         assert expected == 2**64
-        assert sorted(ordinal for ordinal, _ in pairs) == list(range(next_ordinal))
+        self.next_ordinal = next_ordinal
+        assert len(dict(pairs)) == len(pairs)
+        assert all(ordinal < next_ordinal for ordinal, _ in pairs)
         return dict(pairs)
 
     def columns(self, payload: bytes, entries: int, cursor: int) -> list[tuple[int, bytes]]:
@@ -183,7 +187,7 @@ class Reading:
         for key, payload in self.rows["outbox"].items():
             kind = {0x20: "window", 0x30: "refused"}.get(key[0], "bucket")
             assert len(key) == (7 if kind == "window" else 9)
-            assert (kind == "window") == (len(payload) > 8)
+            assert (kind == "window") == (len(payload) > 8) or (kind, payload[8:]) == ("refused", b"\1")
             found[kind][key if kind == "bucket" else key[1:]] = unpack_from("<Q", payload)[0], payload[8:]
         return found
 
@@ -262,6 +266,7 @@ def test_an_independent_reader_finds_the_same(store_path: Path, sizes: Dictionar
     assert reading.met == {"inline", "roaring"} | ({"array", "drain", "split"} if sizes is SMALL else {"blocks"})
     state = reading.state
     assert (state["commit_number"], state["visits"], len(uids)) == (info.commits, info.visits, info.uids)
+    assert len(uids) == reading.next_ordinal
     assert (state["event_time_s_min"], state["event_time_s_max"]) == (info.event_time_s_min, info.event_time_s_max)
     kinds = [kind for kind, _ in found]
     assert (state["weeks"], state["years"]) == (kinds.count("week"), kinds.count("year"))
@@ -290,6 +295,40 @@ def test_an_independent_reader_finds_the_same(store_path: Path, sizes: Dictionar
     place = {"origin": "visits.jsonl", "position": read["position_bytes"] - 9, "line": 9_001}
     whole = {"record": b"no visit", "record_hash": xxh3_64_hexdigest(b"no visit")}
     assert refused == {"reason": "malformed", **place, **whole}
+
+
+def test_an_independent_reader_finds_nobody_who_was_forgotten(store_path: Path) -> None:
+    """First while counts fall, then while they stay; and both again in the next generation, numbered anew."""
+    uids = [f"visitor {number % 150}" for number in range(2_000)]
+    with uniqdb.open(store_path, timezone="Asia/Kolkata", options=options(100, SMALL)) as db:
+        db.add_many([10**9 + 60 * number for number in range(2_000)], uids)
+        db.write(replace(nothing(), is_publishing=True, refused=[Quarantined("malformed", "f", b"visitor 7", 12)]))
+        assert forget(db, ["visitor 7", "visitor 8"]).buckets > 30
+        assert forget(db, ["visitor 9", "nobody"], keep_counts=True).uids == 1
+    left = {uid.encode() for uid in uids} - {b"visitor 7", b"visitor 8", b"visitor 9"}
+    for generation in (1, 2):
+        reading = Reading(store_path)
+        found = reading.uids()
+        assert set(found.values()) == left
+        (nameless,) = BitMap.deserialize(reading.rows["meta"][b"nameless"])
+        assert nameless not in found
+        assert reading.next_ordinal == (150 if generation == 1 else 148)
+        for key, payload in reading.rows["buckets"].items():
+            count, visits, *_ = unpack_from("<QQIIBBH", payload)
+            members = set(reading.members(key))
+            assert members <= {*found, nameless}
+            assert (len(members), visits > 0) == (count, True)
+        assert 0 in {unpack_from("<Q", payload)[0] for payload in reading.rows["buckets"].values()}
+        audits = [key for key in sorted(reading.rows["meta"]) if key.startswith(b"audit")]
+        last = reading.state["commit_number"] - (generation - 1)
+        assert audits == [b"audit" + number.to_bytes(8, "big") for number in (last - 1, last)]
+        first, second = (msgspec.msgpack.decode(reading.rows["meta"][key]) for key in audits)
+        assert (first["uids"], first["unknown"], first["refused"], first["keep_counts"]) == (2, 0, 1, False)
+        assert (second["uids"], second["unknown"], second["buckets"], second["keep_counts"]) == (1, 1, 0, True)
+        assert reading.waiting()["refused"] == {bytes(8): (last - 1, b"\1")}
+        assert reading.state["discarded"] == {"malformed": 1}
+        assert reading.listed == {(name, key) for name in ("uids", *KINDS) for key in reading.raw[name]}
+        compact(store_path, options(), renumber=True)
 
 
 def test_the_worked_example_is_what_is_written(store_path: Path) -> None:
