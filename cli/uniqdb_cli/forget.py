@@ -38,11 +38,11 @@ def forget(
 ) -> None:
     """Forget visitors for good.
 
-    Nothing in the store names them any more. They leave the dictionary, every kept bucket, held visits, and quarantine with each refused record in which their id
-    stands. Counts fall by exactly their memberships and are published again; visits stay. Deleted bytes stay in free
-    pages of the data file until `uniqdb compact`. The input is not touched: reading it again counts them again. While
-    `uniqdb ingest` or `uniqdb serve-stream` runs, it does this between two of its commits. Exits with 1 if the store
-    knows none of them. Ids in a file do not end up in the shell's history.
+    Nothing in the store names them any more: they leave the dictionary, every kept bucket, held visits, and quarantine
+    with each refused record in which their id stands. Counts fall by exactly their memberships and are published again;
+    visits stay. Deleted bytes stay in free pages of the data file until `uniqdb compact`. The input is not touched:
+    reading it again counts them again. While `uniqdb ingest` or `uniqdb serve-stream` runs, it does this between two of
+    its commits. Exits with 1 if the store knows none of them. Ids in a file do not end up in the shell's history.
 
     \b
       uniqdb forget fbfcbfc80d60cb19266
