@@ -211,6 +211,8 @@ class RequestDesk:
     ) -> None:
         """To be made while the WRITER lock is held: claims that are there are a dead writer's, and removed.
 
+        So is what has lost its owner (see `serve`): requests may name visitors.
+
         ``around`` is entered before requests are taken up, and left after them: what it raises is raised by `serve`,
         and the requests stay where they are.
         """
@@ -219,6 +221,8 @@ class RequestDesk:
         for name in self._names():
             if name.endswith(_CLAIMED):
                 _remove(self._folder / name)
+            else:
+                self._is_waiting(name)
 
     def serve(self) -> int:
         """Carry out what waits, oldest first, and answer; returns how many requests were answered.

@@ -216,9 +216,11 @@ def test_while_a_file_is_followed(
     assert not [file for file in STORE.rglob("*") if file.is_file() and b"doubtful" in file.read_bytes()]
 
 
-def test_a_claim_of_a_dead_writer_leaves_no_uid(run: Run, store: Path) -> None:
-    claim = store / "requests" / f"{time.time_ns():020}-{'0' * 32}.claimed"
-    claim.write_text('{"kind": "forget", "arguments": {"uids": ["visitor-01"], "keep_counts": false}}')
+def test_requests_that_nobody_owns_leave_no_uid(run: Run, store: Path) -> None:
+    for ending, age_s in ((".claimed", 0), (".request", 3_700), (".request.new", 3_700)):
+        left = store / "requests" / f"{time.time_ns():020}-{'0' * 32}{ending}"
+        left.write_text('{"kind": "forget", "arguments": {"uids": ["visitor-01"], "keep_counts": false}}')
+        os.utime(left, (time.time() - age_s,) * 2)
     assert run("compact").exit_code == 0
     assert list((store / "requests").iterdir()) == []
 
