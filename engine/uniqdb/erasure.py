@@ -189,18 +189,19 @@ class _Buckets:
 
 def _changed(row: BucketRow, inline: BitMap | None) -> BucketRow:
     """The row with its next revision; a closed one is amended. ``inline``: its members, where they stand in it."""
-    row = row._replace(revision=row.revision + 1, status=max(row.status, _AMENDED_IF[row.status]))
+    row = row._replace(revision=row.revision + 1, status=_AFTERWARDS[row.status])
     if inline is None:
         return row
     payload = inline.to_array().tobytes()
     return row._replace(unique_count=len(inline), members=MembersState.INLINE, inline=payload)
 
 
-_AMENDED_IF = {
+_AFTERWARDS = {
     Status.PROVISIONAL: Status.PROVISIONAL,
     Status.FINAL: Status.AMENDED,
     Status.AMENDED: Status.AMENDED,
 }
+"""The status of a bucket whose count an erasure has changed."""
 
 
 def _held(plan: CommitPlan, state: StateRow, wanted: Erasure, seen: set[str]) -> tuple[int, StateRow]:
