@@ -16,6 +16,7 @@ from kafka.cluster import Cluster
 from model import GRANULARITIES
 
 ROOT = Path(__file__).resolve().parents[2]
+DYING = Path(__file__).with_name("dying.py")
 NAMES = (*GRANULARITIES, "trailing", "quarantine")
 Buckets = dict[tuple[str, int], tuple[int, int]]
 
@@ -52,7 +53,20 @@ class Served:
     @contextmanager
     def start(self, *arguments: str, **environment: str) -> "Iterator[subprocess.Popen[str]]":
         """Running until the block ends; it does not outlive a test that fails."""
-        command = [sys.executable, "-m", "uniqdb_cli", "serve-stream", "--store", str(self.store)]
+        with self._process(["-m", "uniqdb_cli"], arguments, environment) as child:
+            yield child
+
+    @contextmanager
+    def start_dying(self, step: str, times: int, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
+        """One that kills itself when it comes to the step for so many times; see `dying.py`."""
+        with self._process([str(DYING), step, str(times)], arguments, {}) as child:
+            yield child
+
+    @contextmanager
+    def _process(
+        self, program: list[str], arguments: tuple[str, ...], environment: dict[str, str]
+    ) -> "Iterator[subprocess.Popen[str]]":
+        command = [sys.executable, *program, "serve-stream", "--store", str(self.store)]
         command += ["--bootstrap-servers", self.cluster.broker.bootstrap, "--input-topic", self.topic, *arguments]
         child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**self.environment, **environment})
         try:
