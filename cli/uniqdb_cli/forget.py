@@ -24,7 +24,7 @@ PART_UIDS_MAX, PART_BYTES_MAX = 10_000, 500_000
 
 def forget(
     uids: Annotated[
-        list[str] | None, typer.Argument(metavar="[UID]...", help="The visitors' ids, exactly as in the visits.")
+        list[str] | None, typer.Argument(metavar="UID", help="The visitors' ids, exactly as in the visits.")
     ] = None,
     file: Annotated[
         str | None, typer.Option("--file", metavar="FILE", help="One id in each line; - is standard input.")
