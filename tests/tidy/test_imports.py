@@ -52,7 +52,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset(
             {
                 *("", "engine", "creation", "info", "reading", "writer", "call_sources"),
-                *("quarantine_review", "source_clocks", "request_handlers"),
+                *("quarantine_review", "source_clocks", "request_handlers", "gauges"),
             }
         ),
     ),
