@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.handlers import SimpleHandler
@@ -25,6 +26,7 @@ from prometheus_client.registry import Collector
 from uniqdb import __version__
 from uniqdb.errors import UsageError
 from uniqdb.stream.meter import LATENCY_EDGES_S, Latencies, Measures, Meter
+from uniqdb.stream.partition import Moment
 from uniqdb_cli.address import Address
 from uniqdb_cli.metrics import ALWAYS, CATALOGUE, Metric, Sample
 
@@ -34,6 +36,8 @@ READY_S = 10.0
 """A loop that has not turned for so long waits for something."""
 CONNECTIONS_MAX = 8
 REQUEST_TIMEOUT_S = 5.0
+LOOK_S = 0.2
+"""So often it is looked whether to stop, and whom to cut off."""
 REQUEST_LINE_BYTES_MAX = 2_048
 
 
@@ -46,8 +50,12 @@ class Health:
         """None until the store is open."""
 
     def latest(self) -> Measures | None:
-        """The latest picture of the service."""
-        return None if self.meter is None else self.meter.latest
+        """The latest picture of the service. While the loop waits for something, ages go on."""
+        found = None if self.meter is None else self.meter.latest
+        if found is None:
+            return None
+        stale_s = self._clock() - found.at.monotonic_s
+        return replace(found, at=Moment(found.at.wall_s + int(stale_s), found.at.monotonic_s + stale_s))
 
     def loop_age_s(self) -> float | None:
         """How long ago the loop turned; None if it has not begun."""
@@ -245,7 +253,7 @@ def serving(address: Address, health: Health, started_at_s: int) -> Iterator[Add
     taken = Address(address.host, int(server.server_address[1]))
     names = frozenset(f"{name}:{taken.port}" for name in ("127.0.0.1", "localhost", "[::1]"))
     server.application = application(health, started_at_s, names if address.is_loopback else None)
-    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(LOOK_S,), name="metrics", daemon=True)
     thread.start()
     try:
         yield taken

@@ -2,10 +2,11 @@
 
 import re
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,11 +15,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from kafka.serving import Served
 
 Values = dict[str, dict[tuple[str, ...], float]]
+LIMIT_S = 30.0
 
 
 @dataclass
 class Scraped:
-    """A running service."""
+    """A running service. ``said`` grows while it runs."""
 
     child: "subprocess.Popen[str]"
     address: str
@@ -41,28 +43,28 @@ class Scraped:
                 found.setdefault(sample.name, {})[tuple(sample.labels.values())] = sample.value
         return found
 
-    def value(self, name: str, *labels: str) -> float:
-        return self.values()[name][labels]
-
-    def until(self, name: str, wanted: float, *labels: str, limit_s: float = 30) -> None:
-        end_at_s = time.monotonic() + limit_s
-        seen = None
-        while time.monotonic() < end_at_s:
-            seen = self.values().get(name, {}).get(labels)
-            if seen == wanted:
-                return
-            time.sleep(0.2)
-        raise AssertionError(f"{name}{labels} is {seen}, not {wanted}")
-
-    def until_ready(self, wanted: int = 200, limit_s: float = 30) -> None:
-        end_at_s = time.monotonic() + limit_s
-        seen = 0, ""
-        while time.monotonic() < end_at_s:
-            seen = self.get("/readyz")
-            if seen[0] == wanted:
-                return
+    def until(self, name: str, is_it: Callable[[float], bool], *labels: str) -> Values:
+        """Scrape until a value is as wanted; all values of that moment."""
+        end_at_s = time.monotonic() + LIMIT_S
+        while True:
+            found = self.values()
+            seen = found.get(name, {}).get(labels)
+            if seen is not None and is_it(seen):
+                return found
+            assert time.monotonic() < end_at_s, f"{name}{labels} stays {seen}: {''.join(self.said)}"
             time.sleep(0.1)
-        raise AssertionError(f"/readyz says {seen}")
+
+    def until_probe(self, path: str, wanted: tuple[int, str]) -> None:
+        end_at_s = time.monotonic() + LIMIT_S
+        while (seen := self.get(path)) != wanted:
+            assert time.monotonic() < end_at_s, f"{path} stays {seen}: {''.join(self.said)}"
+            time.sleep(0.1)
+
+    def stop(self) -> str:
+        """Ask it to; all that it said."""
+        self.child.terminate()
+        assert self.child.wait(LIMIT_S) == 0, "".join(self.said)
+        return "".join(self.said)
 
 
 @contextmanager
@@ -73,6 +75,13 @@ def scraped(served: Served, *arguments: str, **environment: str) -> Iterator[Scr
         for line in child.stderr:
             said.append(line)
             if found := re.search(r"(127\.0\.0\.1:\d+)/metrics", line):
-                yield Scraped(child, found[1], said)
-                return
-        raise AssertionError("".join(said))
+                break
+        else:
+            raise AssertionError("".join(said))
+        reader = threading.Thread(target=lambda: said.extend(child.stderr or ()))
+        reader.start()
+        try:
+            yield Scraped(child, found[1], said)
+        finally:
+            child.kill()
+            reader.join()

@@ -74,8 +74,8 @@ class Measures:
     publish_failures: int
     published_at_s: int | None
     """When a transaction was last committed to Kafka."""
-    outbox_age_s: int
-    """How long the oldest of what may be published waits; of what a predecessor left, at least since this start."""
+    outbox_since_s: int | None
+    """Since when the oldest of what may be published waits; of what a predecessor left, since this start."""
     gauges: StoreGauges
     partitions: tuple[PartitionMeasures, ...]
     is_kafka_up: bool
@@ -88,6 +88,11 @@ class Measures:
         lags = [one.lag_records for one in self.partitions]
         known = [lag for lag in lags if lag is not None]
         return sum(known) if lags and len(known) == len(lags) else None
+
+    @property
+    def outbox_age_s(self) -> int:
+        """How long the oldest of what may be published waits; 0: nothing does."""
+        return 0 if self.outbox_since_s is None else max(self.at.wall_s - self.outbox_since_s, 0)
 
     @property
     def lag_s(self) -> int | None:
@@ -182,14 +187,14 @@ class Meter:
             published=self._published,
             publish_failures=self._failures,
             published_at_s=self._published_at_s,
-            outbox_age_s=self._outbox_age_s(now, gauges),
+            outbox_since_s=self._outbox_since_s(now, gauges),
             gauges=gauges,
             partitions=self._partitions,
             is_kafka_up=self._is_kafka_up,
             is_history=self._is_history,
         )
 
-    def _outbox_age_s(self, now: Moment, gauges: StoreGauges) -> int:
+    def _outbox_since_s(self, now: Moment, gauges: StoreGauges) -> int | None:
         """Rows know their commit; when that was is remembered here, for as long as one of them waits."""
         moments = self._commit_moments
         if not moments or moments[-1][0] != gauges.state.commit_number:
@@ -197,12 +202,12 @@ class Meter:
         oldest = gauges.outbox_oldest_commit
         if oldest is None:
             moments.clear()
-            return 0
+            return None
         while moments[0][0] < oldest:  # the last one is the number of the newest commit
             moments.popleft()
         if len(moments) > _COMMITS_REMEMBERED:
             self._commit_moments = deque([*list(moments)[:-1:2], moments[-1]])
-        return max(now.wall_s - moments[0][1], 0)
+        return moments[0][1]
 
 
 def _add_growth(totals: dict[str, int], before: Mapping[str, int], after: Mapping[str, int]) -> None:
