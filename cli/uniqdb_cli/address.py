@@ -1,6 +1,5 @@
 """Where a service is asked for its metrics."""
 
-import ipaddress
 from dataclasses import dataclass
 
 from uniqdb.errors import UsageError
@@ -16,6 +15,8 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""
+        import ipaddress
+
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
