@@ -1,14 +1,16 @@
 """A program on a terminal of its own, as a person would see and use it."""
 
-import fcntl
 import os
 import pty
 import select
 import subprocess
-import termios
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+
+_OWNING = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+"""Makes the terminal that of the program, so that Ctrl-C is a signal."""
 
 
 class Terminal:
@@ -47,15 +49,8 @@ class Terminal:
 def on_a_terminal(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Terminal]:
     mine, its = pty.openpty()
     own = {**environment, "TERM": "xterm-256color", "COLUMNS": "200", "LINES": "60"}
-    process = subprocess.Popen(
-        command,
-        stdin=its,
-        stdout=its,
-        stderr=its,
-        env=own,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C is a signal
-    )
+    program = [sys.executable, "-c", _OWNING, *command]
+    process = subprocess.Popen(program, stdin=its, stdout=its, stderr=its, env=own, start_new_session=True)
     os.close(its)
     try:
         yield Terminal(process, mine)
