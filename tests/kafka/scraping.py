@@ -6,13 +6,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from kafka.serving import Served
+from kafka.serving import SERVE_STREAM, Served
 
 Values = dict[str, dict[tuple[str, ...], float]]
 LIMIT_S = 30.0
@@ -68,8 +68,11 @@ class Scraped:
 
 
 @contextmanager
-def scraped(served: Served, *arguments: str, **environment: str) -> Iterator[Scraped]:
-    with served.start("--metrics-address", "127.0.0.1:0", *arguments, **environment) as child:
+def scraped(
+    served: Served, *arguments: str, command: Sequence[str] = SERVE_STREAM, **environment: str
+) -> Iterator[Scraped]:
+    address = "--metrics-address", "127.0.0.1:0"
+    with served.start(*address, *arguments, command=command, **environment) as child:
         assert child.stderr is not None
         said: list[str] = []
         for line in child.stderr:

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from kafka.cluster import Cluster
 from model import GRANULARITIES
 
 ROOT = Path(__file__).resolve().parents[2]
+SERVE_STREAM = [sys.executable, "-m", "uniqdb_cli", "serve-stream"]
 NAMES = (*GRANULARITIES, "trailing", "quarantine")
 Buckets = dict[tuple[str, int], tuple[int, int]]
 
@@ -49,12 +50,18 @@ class Served:
     def output(self, name: str) -> str:
         return f"{self.topic}-{name}"
 
+    def where(self) -> list[str]:
+        """The options that every run has."""
+        broker = self.cluster.broker.bootstrap
+        return ["--store", str(self.store), "--bootstrap-servers", broker, "--input-topic", self.topic]
+
     @contextmanager
-    def start(self, *arguments: str, **environment: str) -> "Iterator[subprocess.Popen[str]]":
+    def start(
+        self, *arguments: str, command: Sequence[str] = SERVE_STREAM, **environment: str
+    ) -> "Iterator[subprocess.Popen[str]]":
         """Running until the block ends; it does not outlive a test that fails."""
-        command = [sys.executable, "-m", "uniqdb_cli", "serve-stream", "--store", str(self.store)]
-        command += ["--bootstrap-servers", self.cluster.broker.bootstrap, "--input-topic", self.topic, *arguments]
-        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**self.environment, **environment})
+        whole = [*command, *self.where(), *arguments]
+        child = subprocess.Popen(whole, stderr=subprocess.PIPE, text=True, env={**self.environment, **environment})
         try:
             yield child
         finally:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from cli.terminal import on_a_terminal
 from kafka.cluster import Cluster
 from kafka.scraping import Scraped, Values, scraped
-from kafka.serving import Served, line
+from kafka.serving import SERVE_STREAM, Served, line
 from uniqdb_cli.metrics import ALWAYS, CATALOGUE
 
 T = 1_468_244_340
@@ -159,3 +160,15 @@ def test_bad_records_and_an_outage_in_metrics_and_in_the_log(served: Served, tmp
     assert [one["event"] for one in lines if one["event"] != "kafka"] == ["metrics", "started", "summary", "stopped"]
     assert {one["level"] for one in lines if one["event"] == "kafka"} == {"warning"}
     assert lines[-2]["refused"] == 10_000
+
+
+def test_on_a_terminal_a_line_says_how_it_goes(served: Served) -> None:
+    served.cluster.create(served.topic)
+    served.cluster.write(served.topic, [line(T + number, f"u{number}") for number in range(1_000)])
+    with on_a_terminal([*SERVE_STREAM, *served.where()], served.environment) as terminal:
+        terminal.until("visits/s, lag 0, clock 2016-07-11T13:55:")
+        terminal.until("last published")
+        terminal.press(b"\x03")
+        assert terminal.end() == 0
+        assert "Stopped; start it again to go on." in terminal.text
+        assert "Traceback" not in terminal.text
