@@ -3,6 +3,7 @@
 import json
 import random
 import socket
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -221,3 +222,10 @@ def test_errors_in_the_format_of_the_log(run: Run) -> None:
     assert (said["level"], said["event"], said["kind"]) == ("error", "failed", "UsageError")
     assert said["message"] == "'here' is no address to serve metrics at"
     assert said["hint"]
+
+
+def test_without_the_package_it_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    done = run("serve-stream", "--metrics-address", "127.0.0.1:0")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("uniqdb: the package prometheus-client is not there. Python -m pip install")
