@@ -21,6 +21,7 @@ from uniqdb_cli.words import (
 FORMATS = (OutputFormat.TABLE, OutputFormat.JSON, OutputFormat.JSONL)
 UNSET_MEANS = {
     "timezone": "UTC",
+    "metrics_address": "metrics are not served",
     "format": "table on a terminal, jsonl otherwise",
     "bootstrap_servers": "as in kafka_config, else localhost:9092",
     "kafka_config": "./config/kafka_config.ini or ./kafka_config.ini, if there is one",

@@ -28,6 +28,7 @@ from uniqdb_cli.publish_trailing import publish_trailing
 from uniqdb_cli.quarantine import quarantine_app
 from uniqdb_cli.query import query
 from uniqdb_cli.serve_stream import serve_stream
+from uniqdb_cli.top import top
 from uniqdb_cli.verify import verify
 
 INTERRUPTED = 130
@@ -78,7 +79,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (init, ingest, query, exists, members, info, check, verify, generate, demo, completion):
+for command in (init, ingest, query, exists, members, info, top, check, verify, generate, demo, completion):
     app.command()(command)
 app.command("serve-stream")(serve_stream)
 app.command("publish-trailing")(publish_trailing)

@@ -1,17 +1,22 @@
 """``uniqdb serve-stream``: from a Kafka topic into the store, and every count back to Kafka."""
 
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from uniqdb_cli.kafka_config import assert_client, emission_rules, kafka_settings
-from uniqdb_cli.output import say
+from uniqdb_cli.logs import Log
+from uniqdb_cli.output import json_text
 from uniqdb_cli.settings import Settings, load_settings
 from uniqdb_cli.stopping import StopRequest, stop_on_signals
+from uniqdb_cli.watching import metrics_served, watched
 from uniqdb_cli.words import (
     ConfigOption,
+    LogFormat,
+    MetricsAddressOption,
     StoreOption,
     TimezoneOption,
     TsFieldOption,
@@ -22,6 +27,7 @@ from uniqdb_cli.writing import discard, is_untouched, open_options
 
 if TYPE_CHECKING:
     from uniqdb.engine import Engine
+    from uniqdb.stream.kafka_settings import KafkaSettings
     from uniqdb.stream.service_options import ServiceOptions, ServiceSummary
 
 BootstrapServersOption = Annotated[
@@ -48,6 +54,12 @@ OtherOption = Annotated[bool, typer.Option("--accept-other-cluster", help="Begin
 TakeOverOption = Annotated[
     bool, typer.Option("--take-over", help="Publish into topics that hold records of another origin.")
 ]
+LogFormatOption = Annotated[
+    LogFormat | None,
+    typer.Option(
+        "--log-format", help="How to log: lines for people, or JSON for programs [default: text].", show_default=False
+    ),
+]
 
 
 def serve_stream(
@@ -65,6 +77,8 @@ def serve_stream(
     accept_other_cluster: OtherOption = False,
     take_over: TakeOverOption = False,
     kafka_config: KafkaConfigOption = None,
+    metrics_address: MetricsAddressOption = None,
+    log_format: LogFormatOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Count a Kafka topic and publish the counts.
@@ -74,10 +88,13 @@ def serve_stream(
     twice or left out, and the last record of each key is right in the end. Ctrl-C or SIGTERM: it commits, publishes
     what waits, and ends with 0; a second one ends it at once.
 
+    On a terminal a line says how it goes. --metrics-address serves /metrics for Prometheus, /healthz and /readyz.
+
     \b
       uniqdb serve-stream
       uniqdb serve-stream --bootstrap-servers kafka:9092 --input-topic clicks --ts-field at --ts-unit ms
       uniqdb serve-stream --until-caught-up
+      uniqdb serve-stream --metrics-address 127.0.0.1:9464 --log-format json
     """
     settings = load_settings(
         config,
@@ -89,11 +106,18 @@ def serve_stream(
         uid_field=uid_field,
         ts_unit=ts_unit,
         kafka_config=kafka_config,
+        metrics_address=metrics_address,
+        log_format=log_format,
     )
-    assert_client()
-    accepted = accept_recreated_topic, accept_lost_offsets, accept_other_cluster
-    kafka = kafka_settings(settings, start, accepted)
-    options = _options(settings, until_caught_up=until_caught_up, take_over=take_over)
+    log = Log(settings.log_format)
+    with log.ends_with_errors():
+        accepted = accept_recreated_topic, accept_lost_offsets, accept_other_cluster
+        assert_client()
+        kafka = kafka_settings(settings, start, accepted)
+        _serve(settings, kafka, _options(settings, until_caught_up=until_caught_up, take_over=take_over), log)
+
+
+def _serve(settings: Settings, kafka: "KafkaSettings", options: "ServiceOptions", log: Log) -> None:
     from uniqdb.engine import open as open_store
     from uniqdb.errors import KafkaUnreachable
     from uniqdb.manifest import is_store
@@ -103,23 +127,26 @@ def serve_stream(
     is_new = not is_store(Path(settings.store))
     with (
         stop_on_signals() as stop,
+        metrics_served(settings, log) as health,
         open_store(settings.store, timezone=settings.timezone, options=open_options(settings)) as engine,
     ):
-        _announce(engine, settings)
+        _announce(engine, settings, log)
         try:
-            service = StreamService(engine, kafka, options, KafkaHooks(say, stop.is_made))
-            try:
-                summary = service.run()
-            finally:
-                service.close()
+            with watched(engine, health, log) as observer:
+                hooks = KafkaHooks(log.trouble, stop.is_made)
+                service = StreamService(engine, kafka, replace(options, observer=observer), hooks)
+                try:
+                    summary = service.run()
+                finally:
+                    service.close()
         except BaseException as error:
             if is_new and is_untouched(engine):
                 discard(engine)
             if not isinstance(error, KafkaUnreachable) or not stop.is_made():
                 raise
-            say("Stopped before Kafka answered.")
+            log.tell("stopped", "Stopped before Kafka answered.")
             return
-    _tell(summary, stop)
+    _tell(summary, stop, log)
 
 
 def _options(settings: Settings, *, until_caught_up: bool, take_over: bool) -> "ServiceOptions":
@@ -140,16 +167,24 @@ def _options(settings: Settings, *, until_caught_up: bool, take_over: bool) -> "
     )
 
 
-def _announce(engine: "Engine", settings: Settings) -> None:
-    say(f"Counting {settings.input_topic} into {settings.store}, time zone {engine.timezone}.")
+def _announce(engine: "Engine", settings: Settings, log: Log) -> None:
+    log.tell(
+        "started",
+        f"Counting {settings.input_topic} into {settings.store}, time zone {engine.timezone}.",
+        topic=json_text(settings.input_topic),
+        store=json_text(settings.store),
+        timezone=engine.timezone,
+    )
 
 
-def _tell(summary: "ServiceSummary", stop: StopRequest) -> None:
+def _tell(summary: "ServiceSummary", stop: StopRequest, log: Log) -> None:
     rate = summary.records / max(summary.elapsed_s, 0.001)
     refused = f", {summary.refused:,} refused" if summary.refused else ""
-    say(
+    log.tell(
+        "summary",
         f"{summary.records:,} records in {summary.elapsed_s:.1f} s ({rate:,.0f}/s): {summary.visits:,} visits"
-        f"{refused}, {summary.published:,} published, {summary.commits:,} commits."
+        f"{refused}, {summary.published:,} published, {summary.commits:,} commits.",
+        **asdict(summary),
     )
     if stop.is_made():
-        say("Stopped; start it again to go on.")
+        log.tell("stopped", "Stopped; start it again to go on.")

@@ -25,7 +25,7 @@ from uniqdb.limits import (
     QUARANTINE_MAX_ROWS,
 )
 from uniqdb.stream.kafka_settings import is_secret
-from uniqdb_cli.words import OutputFormat, TsUnit
+from uniqdb_cli.words import LogFormat, OutputFormat, TsUnit
 
 PREFIX = "UNIQDB_"
 CONFIG_VARIABLE = "UNIQDB_CONFIG"
@@ -66,6 +66,9 @@ class Settings:
     emit_updates: str = "hour,day,week,month,year"
     """Granularities whose provisional counts are published, too."""
     idle_timeout_s: int = IDLE_TIMEOUT_S
+    metrics_address: str | None = None
+    """None: no metrics are served."""
+    log_format: str = "text"
     format: str | None = None
     """None: a table on a terminal, JSON lines otherwise."""
 
@@ -109,7 +112,11 @@ _NUMBERS = {
     "quarantine_max_rows": (0, 10**12, "rows"),
 }
 """The least and the most of each number, and what it counts."""
-_CHOICES: dict[str, tuple[str, ...]] = {"ts_unit": tuple(TsUnit), "format": tuple(OutputFormat)}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "ts_unit": tuple(TsUnit),
+    "format": tuple(OutputFormat),
+    "log_format": tuple(LogFormat),
+}
 
 
 def load_settings(config: Path | None = None, **flags: object) -> Settings:

@@ -27,6 +27,13 @@ class TsUnit(StrEnum):
     ISO8601 = "iso8601"
 
 
+class LogFormat(StrEnum):
+    """How a service logs."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class By(StrEnum):
     """The granularities of a series."""
 
@@ -76,5 +83,13 @@ AsOfOption = Annotated[
         "--as-of",
         metavar="DATE",
         help="The last day of trailing windows: a date, a time, or `today` [default: the day of the store's clock].",
+    ),
+]
+MetricsAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics-address",
+        metavar="HOST:PORT",
+        help="Where metrics are served, such as 127.0.0.1:9464 [default: nowhere].",
     ),
 ]

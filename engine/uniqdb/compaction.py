@@ -86,14 +86,14 @@ def compact(
     store = Store(path.absolute(), read_only=False)
     try:
         RequestDesk(store.path, {})  # what a dead writer left half done names uids
-        before_bytes = store.sizes()[0]
+        before_bytes = store.view().sizes()[0]
         view = store.pin()
         copy = _Copy(view, store.manifest.store_uuid, sizes, on_progress)
         with next_generation(store.path, store.manifest) as directory, FreshData(directory) as fresh:
             copy.write(fresh, renumber=renumber)
         view.end()
         store.move_on()
-        after_bytes = store.sizes()[0]
+        after_bytes = store.view().sizes()[0]
         held = _remove_old(store, readers_wait_s)
         ordinals = copy.ordinals_before, copy.ordinals_after
         return Compaction(store.manifest.generation, before_bytes, after_bytes, *ordinals, held)

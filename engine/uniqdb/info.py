@@ -43,7 +43,7 @@ def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
     """Read the facts. Cost: a scan of the sources, the rest are counters."""
     view = store.view()
     state = read_state(view)
-    file_bytes, live_bytes = store.sizes()
+    file_bytes, live_bytes = view.sizes()
     buckets = {}
     for granularity in Granularity:
         first, end = bytes((granularity,)), bytes((granularity + 1,))

@@ -126,6 +126,7 @@ class Store:
                 f"LMDB cannot open {data}: {error}",
                 hint="check that the directory is whole and readable; restore a backup",
             ) from None
+        opened.used_bytes = lambda: int((env.info()["last_pgno"] + 1) * env.stat()["psize"])
         return env
 
     def handle_of(self, database: Database) -> Handle | None:
@@ -224,7 +225,7 @@ class Store:
             raise HandleClosed("the store was opened read-only", hint="open it without read_only=True")
         self.drop_view()
         info = self._env.info()
-        if (info["last_pgno"] + 1) * self._env.stat()["psize"] > MAP_USED_FRACTION_MAX * info["map_size"]:
+        if self._opened.data.used_bytes() > MAP_USED_FRACTION_MAX * info["map_size"]:
             self._grow()
         while True:
             try:
@@ -254,16 +255,6 @@ class Store:
         for view in list(self._opened.pinned):
             view.end("the snapshot ended because the store's map grew")
         self._env.set_mapsize(map_bytes)
-
-    def sizes(self) -> tuple[int, int]:
-        """(bytes of the file up to its last used page, bytes of the pages that hold live data)."""
-        page_bytes = int(self._env.stat()["psize"])
-        view = self.view()
-        live_pages = 4  # two meta pages, the main database's root, the free list's
-        for database in Database:
-            stat = view.stat(database)
-            live_pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-        return (int(self._env.info()["last_pgno"]) + 1) * page_bytes, live_pages * page_bytes
 
     # ------------------------------------------------------------ the end
     @property

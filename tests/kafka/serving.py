@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from model import GRANULARITIES
 
 ROOT = Path(__file__).resolve().parents[2]
 DYING = Path(__file__).with_name("dying.py")
+SERVE_STREAM = [sys.executable, "-m", "uniqdb_cli", "serve-stream"]
 NAMES = (*GRANULARITIES, "trailing", "quarantine")
 Buckets = dict[tuple[str, int], tuple[int, int]]
 
@@ -50,25 +51,32 @@ class Served:
     def output(self, name: str) -> str:
         return f"{self.topic}-{name}"
 
+    def where(self) -> list[str]:
+        """The options that every run has."""
+        broker = self.cluster.broker.bootstrap
+        return ["--store", str(self.store), "--bootstrap-servers", broker, "--input-topic", self.topic]
+
     @contextmanager
-    def start(self, *arguments: str, **environment: str) -> "Iterator[subprocess.Popen[str]]":
+    def start(
+        self, *arguments: str, command: Sequence[str] = SERVE_STREAM, **environment: str
+    ) -> "Iterator[subprocess.Popen[str]]":
         """Running until the block ends; it does not outlive a test that fails."""
-        with self._process(["-m", "uniqdb_cli"], arguments, environment) as child:
+        with self._process(command, arguments, environment) as child:
             yield child
 
     @contextmanager
     def start_dying(self, step: str, times: int, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
         """One that kills itself when it comes to the step for so many times; see `dying.py`."""
-        with self._process([str(DYING), step, str(times)], arguments, {}) as child:
+        command = [sys.executable, str(DYING), step, str(times), "serve-stream"]
+        with self._process(command, arguments, {}) as child:
             yield child
 
     @contextmanager
     def _process(
-        self, program: list[str], arguments: tuple[str, ...], environment: dict[str, str]
+        self, command: Sequence[str], arguments: tuple[str, ...], environment: dict[str, str]
     ) -> "Iterator[subprocess.Popen[str]]":
-        command = [sys.executable, *program, "serve-stream", "--store", str(self.store)]
-        command += ["--bootstrap-servers", self.cluster.broker.bootstrap, "--input-topic", self.topic, *arguments]
-        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**self.environment, **environment})
+        whole = [*command, *self.where(), *arguments]
+        child = subprocess.Popen(whole, stderr=subprocess.PIPE, text=True, env={**self.environment, **environment})
         try:
             yield child
         finally:

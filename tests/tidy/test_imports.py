@@ -63,7 +63,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset(
             {
                 *("", "engine", "creation", "info", "reading", "writer", "call_sources"),
-                *("quarantine_review", "source_clocks", "request_handlers"),
+                *("quarantine_review", "source_clocks", "request_handlers", "gauges"),
                 *("compaction", "erasure", "forgetting"),
             }
         ),
@@ -76,6 +76,7 @@ LAYER_NAMES = [name for name, _ in LAYERS] + ["stream", "command line"]
 DOORS = {
     "lmdb": {"uniqdb.store"},
     "confluent_kafka": {"uniqdb.stream.kafka_source", "uniqdb.stream.kafka_topic", "uniqdb.stream.publisher"},
+    "prometheus_client": {"uniqdb_cli.metrics_server"},
 }
 
 # Only the ingest driver and the command line read the wall clock; everything else is given the time.

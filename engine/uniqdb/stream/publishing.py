@@ -8,6 +8,8 @@ from uniqdb.engine import Engine
 from uniqdb.errors import KafkaUnreachable
 from uniqdb.outbox import TRAILING_DAYS, WindowKey, WindowRow, read_due, read_window
 from uniqdb.stream.emission import WINDOW_INTERVAL_S, Emission, EmissionRules, Urgency, work_out
+from uniqdb.stream.kafka_settings import RareLog
+from uniqdb.stream.observer import SILENT, Observer
 from uniqdb.stream.publisher import Publisher
 from uniqdb.writer import Commit
 
@@ -30,7 +32,8 @@ class Publishing:
         *,
         only_windows: bool = False,
     ) -> None:
-        self._engine, self._publisher, self._log = engine, publisher, log
+        self._engine, self._publisher, self._log = engine, publisher, RareLog(log)
+        self.observer: Observer = SILENT
         self._emission = Emission(rules, only_windows=only_windows)
         self._worked_out_at_s: dict[WindowKey, float] = {}
         self._retry_at_s = 0.0
@@ -94,14 +97,17 @@ class Publishing:
             chosen = self._emission.choose(snapshot, urgency, time.monotonic())
         if not chosen.acknowledged:
             return False
+        begun_at_s = time.monotonic()
         try:
             self._publisher.publish(chosen.records)
         except KafkaUnreachable as error:
-            self._log(f"{error.message}; publishing again")
+            self._log.say("publishing", f"{error.message}; publishing again")
+            self.observer.publishing_failed()
             self._retry_at_s = time.monotonic() + RETRY_PAUSE_S
             self._emission.begin_anew()
             return False
         self._emission.sent(chosen, time.monotonic())
+        self.observer.published(len(chosen.records), time.monotonic() - begun_at_s)
         self.acknowledged = chosen.acknowledged
         self.published += len(chosen.records)
         return True

@@ -24,7 +24,7 @@ from uniqdb.stream.decoding import Decoded, Decoding
 from uniqdb.stream.emission import Urgency
 from uniqdb.stream.file_identity import assert_same_settings, new_row
 from uniqdb.stream.kafka_identity import TopicIdentity
-from uniqdb.stream.kafka_settings import KafkaHooks, KafkaSettings
+from uniqdb.stream.kafka_settings import KafkaHooks, KafkaSettings, RareLog
 from uniqdb.stream.kafka_source import KafkaSource
 from uniqdb.stream.live_runs import LiveRuns
 from uniqdb.stream.partition import Moment, Partition
@@ -57,6 +57,7 @@ class StreamService:
     ) -> None:
         """Raises as `KafkaSource` and `Publisher` do, and InputRefused for settings other than the stored ones."""
         self._engine, self._options, self._hooks = engine, options, hooks or KafkaHooks()
+        self._observer, self._log = options.observer, RareLog(self._hooks.on_log)
         self.summary = ServiceSummary()
         self._started_at_s = self._committed_at_s = time.monotonic()
         stored = self._stored()
@@ -70,6 +71,7 @@ class StreamService:
         self._source = KafkaSource(settings, options.input_topic, positions, known, self._hooks)
         self._publishing = Publishing(engine, self._publisher, options.rules, self._hooks.on_log)
         self._decoding = Decoding(options.fields, self._hooks.on_log)
+        self._publishing.observer = self._observer
         self._partitions: dict[int, Partition] = {}
         self._looked_at_s = self._windows_looked_at_s = self._reported_at_s = -LOOK_INTERVAL_S
         self._confirmed_at_s = self._published_at_s = -LOOK_INTERVAL_S
@@ -118,6 +120,7 @@ class StreamService:
         self._look_where_it_ends(now)
         for number, one in self._partitions.items():
             one.tick(now, self._options.idle_timeout_s, caught_up=self._caught_up.get(number, False))
+        self._observer.turned(now, self.summary.records)
         if self._is_due(now):
             self._commit(windows=self._due_windows(now))
             if not self._reads_history() or now.monotonic_s - self._published_at_s >= HISTORY_INTERVAL_S:
@@ -230,7 +233,7 @@ class StreamService:
                 is_late = give_up_at_s is not None and time.monotonic() > give_up_at_s
                 if is_late or self._hooks.should_stop():
                     raise
-                self._hooks.on_log(f"{error.message}; trying again")
+                self._log.say("patience", f"{error.message}; trying again")
                 time.sleep(RETRY_PAUSE_S)
 
     # ------------------------------------------------------------ time
@@ -246,8 +249,10 @@ class StreamService:
             ends = self._source.end_offsets(LOOK_INTERVAL_S)
         except KafkaUnreachable:
             self._caught_up = {}
+            self._observer.looked(None, self._partitions, history=self._reads_history())
             return
         self._caught_up = {one: self._position(one) >= end for one, end in ends.items()}
+        self._observer.looked(ends, self._partitions, history=self._reads_history())
 
     def _reads_history(self) -> bool:
         clock_s = self._state.clock_s
@@ -339,7 +344,9 @@ class StreamService:
         if self._is_empty(commit) and not is_publishing:
             return
         self._tried_minute = self._reached_minute()
-        self._state = self._engine.write(commit)
+        begun_at_s = time.monotonic()
+        before, self._state = self._state, self._engine.write(commit)
+        self._observer.committed(before, self._state, time.monotonic() - begun_at_s)
         for number, row in rows.items():
             self._partitions[number].committed(row)
         self._publishing.committed(commit)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uniqdb.limits import COMMIT_VISITS, IDLE_TIMEOUT_S
 from uniqdb.recent_times import DEFAULT_LIMITS, EventTimeLimits
 from uniqdb.stream.emission import DEFAULT_RULES, EmissionRules
+from uniqdb.stream.observer import SILENT, Observer
 from uniqdb.visit import DEFAULT_FIELDS, FieldSettings
 
 
@@ -25,6 +26,7 @@ class ServiceOptions:
     """Publish into topics whose last records are another store's."""
     idle_timeout_s: float = IDLE_TIMEOUT_S
     wall_clock: Callable[[], float] = time.time
+    observer: Observer = SILENT
 
 
 @dataclass(slots=True)
