@@ -17,8 +17,8 @@ from uniqdb_cli.output import error_line, print_table, printable
 Run = Callable[..., Result]
 RunProcess = Callable[..., subprocess.CompletedProcess[str]]
 COMMANDS = [
-    *("init", "ingest", "query", "exists", "members", "info", "top", "check", "verify", "generate", "demo", "completion"),
-    *("serve-stream", "publish-trailing", "forget", "compact", "quarantine", "clock", "config"),
+    *("init", "ingest", "query", "exists", "members", "info", "top", "check", "verify", "generate", "demo"),
+    *("completion", "serve-stream", "publish-trailing", "forget", "compact", "quarantine", "clock", "config"),
 ]
 HEAVY = {"numpy", "lmdb", "msgspec", "pyroaring", "xxhash", "rich", "confluent_kafka", "tomllib"}
 
