@@ -15,6 +15,7 @@ from uniqdb_cli.clock import clock_app
 from uniqdb_cli.completion import completion, prepare_completion
 from uniqdb_cli.config import config_app
 from uniqdb_cli.demo import demo
+from uniqdb_cli.dev_broker import dev_broker_app
 from uniqdb_cli.exists import exists
 from uniqdb_cli.generate import generate
 from uniqdb_cli.info import info
@@ -22,10 +23,13 @@ from uniqdb_cli.ingest import ingest
 from uniqdb_cli.init import init
 from uniqdb_cli.members import members
 from uniqdb_cli.output import discard_stdout, error_line, say
+from uniqdb_cli.produce import produce
 from uniqdb_cli.publish_trailing import publish_trailing
 from uniqdb_cli.quarantine import quarantine_app
 from uniqdb_cli.query import query
 from uniqdb_cli.serve_stream import serve_stream
+from uniqdb_cli.subscribe import subscribe
+from uniqdb_cli.topics import topics_app
 from uniqdb_cli.verify import verify
 
 INTERRUPTED = 130
@@ -80,6 +84,10 @@ for command in (init, ingest, query, exists, members, info, check, verify, gener
     app.command()(command)
 app.command("serve-stream")(serve_stream)
 app.command("publish-trailing")(publish_trailing)
+app.command()(produce)
+app.command()(subscribe)
+app.add_typer(topics_app, name="topics")
+app.add_typer(dev_broker_app, name="dev-broker")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(clock_app, name="clock")
 app.add_typer(config_app, name="config")

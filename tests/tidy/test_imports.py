@@ -63,7 +63,10 @@ LAYER_NAMES = [name for name, _ in LAYERS] + ["stream", "command line"]
 # Library -> the modules that may import it.
 DOORS = {
     "lmdb": {"uniqdb.store"},
-    "confluent_kafka": {"uniqdb.stream.kafka_source", "uniqdb.stream.kafka_topic", "uniqdb.stream.publisher"},
+    "confluent_kafka": {
+        *("uniqdb.stream.kafka_source", "uniqdb.stream.kafka_topic", "uniqdb.stream.publisher"),
+        *("uniqdb.stream.kafka_admin", "uniqdb.stream.record_producer", "uniqdb.stream.topic_watcher"),
+    },
 }
 
 # Only the ingest driver and the command line read the wall clock; everything else is given the time.
