@@ -65,7 +65,7 @@ def start(
     broker = _broker(folder)
     found, is_new = broker.start(_default_port(settings) if port is None else port, say)
     if not is_new and port not in (None, found.port):
-        raise UsageError(f"the broker runs already, at {found.address}", hint="uniqdb dev-broker stop ends it")
+        raise UsageError(f"the broker runs already, at {found.address}", hint="`uniqdb dev-broker stop` ends it")
     say(f"{'Started' if is_new else 'It runs already:'} {_words(broker, found)}.")
     _create_input(settings, found)
     servers = client_settings(settings)["bootstrap.servers"]
@@ -120,7 +120,7 @@ def logs(
     try:
         file = broker.log.open(encoding="utf-8", errors="replace")
     except OSError:
-        raise NotFound(f"there is no log at {broker.log}", hint="uniqdb dev-broker start makes one") from None
+        raise NotFound(f"there is no log at {broker.log}", hint="`uniqdb dev-broker start` makes one") from None
     with file:
         for line in deque(file, lines):
             print(printable(line.rstrip("\n")))

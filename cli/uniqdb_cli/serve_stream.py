@@ -8,6 +8,7 @@ import typer
 
 from uniqdb_cli.kafka_config import assert_client, emission_rules, kafka_settings
 from uniqdb_cli.output import say
+from uniqdb_cli.service_manager import ServiceManager
 from uniqdb_cli.settings import Settings, load_settings
 from uniqdb_cli.stopping import StopRequest, stop_on_signals
 from uniqdb_cli.words import (
@@ -22,6 +23,7 @@ from uniqdb_cli.writing import discard, is_untouched, open_options
 
 if TYPE_CHECKING:
     from uniqdb.engine import Engine
+    from uniqdb.stream.kafka_settings import KafkaSettings
     from uniqdb.stream.service_options import ServiceOptions, ServiceSummary
 
 BootstrapServersOption = Annotated[
@@ -72,7 +74,7 @@ def serve_stream(
     Creates the store if there is none, and the output topics that are missing; never the input. A position is committed
     together with what was counted, so the service may be killed at any instant and started again: nothing is counted
     twice or left out, and the last record of each key is right in the end. Ctrl-C or SIGTERM: it commits, publishes
-    what waits, and ends with 0; a second one ends it at once.
+    what waits, and ends with 0; a second one ends it at once. Under systemd it says when it is ready, alive, stopping.
 
     \b
       uniqdb serve-stream
@@ -97,8 +99,6 @@ def serve_stream(
     from uniqdb.engine import open as open_store
     from uniqdb.errors import KafkaUnreachable
     from uniqdb.manifest import is_store
-    from uniqdb.stream.kafka_settings import KafkaHooks
-    from uniqdb.stream.service import StreamService
 
     is_new = not is_store(Path(settings.store))
     with (
@@ -107,11 +107,7 @@ def serve_stream(
     ):
         _announce(engine, settings)
         try:
-            service = StreamService(engine, kafka, options, KafkaHooks(say, stop.is_made))
-            try:
-                summary = service.run()
-            finally:
-                service.close()
+            summary = _serve(engine, kafka, options, stop)
         except BaseException as error:
             if is_new and is_untouched(engine):
                 discard(engine)
@@ -120,6 +116,27 @@ def serve_stream(
             say("Stopped before Kafka answered.")
             return
     _tell(summary, stop)
+
+
+def _serve(engine: "Engine", kafka: "KafkaSettings", options: "ServiceOptions", stop: StopRequest) -> "ServiceSummary":
+    """Run the service, and tell whoever manages it."""
+    from uniqdb.stream.kafka_settings import KafkaHooks
+    from uniqdb.stream.service import StreamService
+
+    manager, running = ServiceManager(), list[StreamService]()
+
+    def should_stop() -> bool:
+        # The service asks in every turn of its loop.
+        manager.alive(_status(running[0].summary, options) if running else "", is_stopping=stop.is_made())
+        return stop.is_made()
+
+    service = StreamService(engine, kafka, options, KafkaHooks(say, should_stop))
+    running.append(service)
+    manager.ready(_status(service.summary, options))
+    try:
+        return service.run()
+    finally:
+        service.close()
 
 
 def _options(settings: Settings, *, until_caught_up: bool, take_over: bool) -> "ServiceOptions":
@@ -142,6 +159,12 @@ def _options(settings: Settings, *, until_caught_up: bool, take_over: bool) -> "
 
 def _announce(engine: "Engine", settings: Settings) -> None:
     say(f"Counting {settings.input_topic} into {settings.store}, time zone {engine.timezone}.")
+
+
+def _status(summary: "ServiceSummary", options: "ServiceOptions") -> str:
+    """What the service manager shows; without a word of the records."""
+    refused = f", {summary.refused:,} refused" if summary.refused else ""
+    return f"{options.input_topic}: {summary.visits:,} visits{refused}, {summary.published:,} published"
 
 
 def _tell(summary: "ServiceSummary", stop: StopRequest) -> None:

@@ -168,6 +168,7 @@ class TopicAdmin:
             try:
                 return set(self._client.list_topics(timeout=1.0).topics)
             except KafkaException as error:
+                self._client.poll(0)  # has it tell what befell its connections
                 down_since_s = self._down_since_s(down_since_s)
                 if self._is_hopeless(down_since_s) or time.monotonic() > end_at_s:
                     raise unreachable(self._settings, error, self._errors) from error
