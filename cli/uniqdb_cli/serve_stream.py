@@ -127,8 +127,9 @@ def _serve(engine: "Engine", kafka: "KafkaSettings", options: "ServiceOptions", 
 
     def should_stop() -> bool:
         # The service asks in every turn of its loop.
-        manager.alive(_status(running[0].summary, options) if running else "", is_stopping=stop.is_made())
-        return stop.is_made()
+        is_stopping = stop.is_made()  # once: a signal may come in between
+        manager.alive(_status(running[0].summary, options) if running else "", is_stopping=is_stopping)
+        return is_stopping
 
     service = StreamService(engine, kafka, options, KafkaHooks(say, should_stop))
     running.append(service)
