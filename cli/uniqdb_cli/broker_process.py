@@ -37,14 +37,14 @@ def watch(folder: Path) -> None:
     for line in sys.stdin:
         pid = int(line)
     end_at_s = time.monotonic() + _LAST_WORDS_S
-    while pid and _runs_in(folder, pid) and time.monotonic() < end_at_s:
+    while pid and runs_in(folder, pid) and time.monotonic() < end_at_s:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _runs_in(folder: Path, pid: int) -> bool:
+def runs_in(folder: Path, pid: int) -> bool:
     """Whether the process is there and is our broker: the number of one that ended may have gone to another."""
     if platform.system() == "Linux":
         try:

@@ -4,15 +4,21 @@ import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from uniqdb.errors import CannotWrite, UsageError
 from uniqdb_cli.output import say
 
+if TYPE_CHECKING:
+    from uniqdb_cli.generator import GeneratorSettings
+
 VISITS_DEFAULT = 10_000
 RATE_DEFAULT = 1.0
+START_DEFAULT = "2016-07-11"
+LIVE_MAX = 10**12
+"""As good as without an end."""
 DAY_S = 86_400
 
 
@@ -25,7 +31,9 @@ def generate(
     ] = None,
     rate: Annotated[float | None, typer.Option(metavar="R", help="Visits per second, on average [default: 1].")] = None,
     users: Annotated[int, typer.Option(metavar="U", help="Different visitors at most.")] = 1_000,
-    start: Annotated[str, typer.Option(metavar="TIME", help="First event time, UTC.")] = "2016-07-11",
+    start: Annotated[
+        str | None, typer.Option(metavar="TIME", help=f"First event time, UTC [default: {START_DEFAULT}].")
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same bytes.")] = 1,
     lateness: Annotated[
         tuple[float, int],
@@ -41,6 +49,9 @@ def generate(
     skew: Annotated[
         float, typer.Option(metavar="S", help="Exponent of a Zipf-like law of who comes how often; 0: all alike.")
     ] = 0.0,
+    live: Annotated[
+        bool, typer.Option("--live", help="Visits of now, at the rate, until stopped or so many were made.")
+    ] = False,
     daily_rhythm: Annotated[bool, typer.Option("--daily-rhythm", help="Quiet nights and busy evenings (UTC).")] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to [default: standard output].")
@@ -48,34 +59,54 @@ def generate(
 ) -> None:
     """Make up visits, as JSON lines.
 
-    To try things out and to measure them. Two of visits, days and rate make the third.
+    To try things out and to measure them. Two of visits, days and rate make the third; with --live the visits happen
+    now, at the rate.
 
     \b
       uniqdb generate --visits 5
       uniqdb generate --days 40 --rate 0.5 --users 20000 --skew 1 --daily-rhythm -o visits.jsonl
       uniqdb generate --visits 100000 --lateness 0.3 5 --malformed 0.001 | uniqdb ingest -
+      uniqdb generate --live --rate 100 | uniqdb produce -
     """
-    count, duration_s = _extent(visits, days, rate)
+    if live:
+        _assert_live(daily_rhythm or days is not None or start is not None)
+    count, duration_s = (LIVE_MAX if visits is None else visits, 1) if live else _extent(visits, days, rate)
     from uniqdb_cli.generator import Faults, GeneratorSettings, generate_blocks
 
     settings = GeneratorSettings(
         records=count,
         duration_s=duration_s,
         users=users,
-        start_s=_start_s(start),
+        start_s=0 if live else _start_s(START_DEFAULT if start is None else start),
         seed=seed,
         record_bytes=record_bytes,
         skew=skew,
         daily_rhythm=daily_rhythm,
         faults=Faults(*lateness, flipped_bits, malformed),
     )
+    blocks = _live_blocks(settings, rate) if live else generate_blocks(settings)
     if output is not None:
-        size_bytes = _write_file(output, generate_blocks(settings))
+        size_bytes = _write_file(output, blocks)
         say(f"Wrote {count:,} lines ({size_bytes:,} bytes) to {output}.")
         return
     sys.stdout.flush()
-    for block in generate_blocks(settings):
+    for block in blocks:
         sys.stdout.buffer.write(block)
+        sys.stdout.buffer.flush()  # a block is as large as it can be, or somebody waits for it
+
+
+def _assert_live(has_times: bool) -> None:
+    if has_times:
+        raise UsageError("live visits happen now", hint="leave out --start, --days and --daily-rhythm")
+
+
+def _live_blocks(settings: "GeneratorSettings", rate: float | None) -> Iterable[bytes]:
+    from uniqdb_cli.live_generator import generate_live
+
+    wanted = RATE_DEFAULT if rate is None else rate
+    if not 0 < wanted <= 10**7:
+        raise UsageError(f"--rate {wanted} is out of range", hint="give more than 0")
+    return generate_live(settings, wanted)
 
 
 def _extent(visits: int | None, days: float | None, rate: float | None) -> tuple[int, int]:

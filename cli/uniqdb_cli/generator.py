@@ -102,18 +102,31 @@ class GeneratorSettings:
 
 def generate_blocks(settings: GeneratorSettings) -> Iterator[bytes]:
     """Blocks of whole lines, together the whole output. Cost: about a microsecond per record of 300 bytes."""
-    templates = make_templates(settings.seed, settings.record_bytes)
-    ranks = _RankLaw(settings.users, settings.skew)
+    maker = LineMaker(settings)
     step = max(1, min(BLOCK_RECORDS_MAX, BLOCK_BYTES // settings.record_bytes))
     for first in range(0, settings.records, step):
         numbers = np.arange(first, min(first + step, settings.records), dtype=np.int64)
-        users = ranks.of(_draws(settings, _USER, numbers))
+        yield maker.block(numbers, _arrivals_s(settings, numbers))
+
+
+class LineMaker:
+    """Makes the records of some numbers: the same number and event time give the same line."""
+
+    def __init__(self, settings: GeneratorSettings) -> None:
+        self._settings = settings
+        self._templates = make_templates(settings.seed, settings.record_bytes)
+        self._ranks = _RankLaw(settings.users, settings.skew)
+
+    def block(self, numbers: I64Array, arrivals_s: I64Array) -> bytes:
+        """The lines of the records, which happened at ``arrivals_s`` (Unix seconds) unless they are late or wrong."""
+        settings = self._settings
+        users = self._ranks.of(_draws(settings, _USER, numbers))
         uids = uids_of_users(settings, users)
-        event_times_s = _event_times_s(settings, numbers)
-        picks = (_draws(settings, _TEMPLATE, numbers) % np.uint64(len(templates))).tolist()
-        lines = _lines([templates[pick] for pick in picks], uids, event_times_s.tolist())
+        event_times_s = _with_faults(settings, numbers, arrivals_s)
+        picks = (_draws(settings, _TEMPLATE, numbers) % np.uint64(len(self._templates))).tolist()
+        lines = _lines([self._templates[pick] for pick in picks], uids, event_times_s.tolist())
         _spoil(settings, numbers, lines, (uids, event_times_s))
-        yield b"".join(lines)
+        return b"".join(lines)
 
 
 def uids_of_users(settings: GeneratorSettings, users: npt.ArrayLike) -> list[bytes]:
@@ -171,13 +184,16 @@ def _chosen(settings: GeneratorSettings, purpose: int, numbers: I64Array, share:
     return np.flatnonzero((_draws(settings, purpose, numbers) >> np.uint64(32)) < np.uint64(round(share * 2**32)))
 
 
-def _event_times_s(settings: GeneratorSettings, numbers: I64Array) -> I64Array:
-    """Evenly spaced arrivals, or spaced by the daily rhythm; late visits are moved back, but not before the start."""
+def _arrivals_s(settings: GeneratorSettings, numbers: I64Array) -> I64Array:
+    """Evenly spaced, or spaced by the daily rhythm."""
     if settings.daily_rhythm:
         first, end = _shares_until(settings.start_s), _shares_until(settings.start_s + settings.duration_s)
-        times_s = _times_of_shares(first + numbers * (end - first) // settings.records)
-    else:
-        times_s = settings.start_s + numbers * settings.duration_s // settings.records
+        return _times_of_shares(first + numbers * (end - first) // settings.records)
+    return settings.start_s + numbers * settings.duration_s // settings.records
+
+
+def _with_faults(settings: GeneratorSettings, numbers: I64Array, times_s: I64Array) -> I64Array:
+    """Late visits are moved back, but not before the start; of some one bit is flipped."""
     faults = settings.faults
     late = _chosen(settings, _LATE, numbers, faults.late_share)
     by = (_draws(settings, _LATE_BY, numbers[late]) >> np.uint64(32)) * np.uint64(faults.late_s_max) >> np.uint64(32)

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from uniqdb.errors import InputRefused
 from uniqdb.limits import READ_BLOCK_BYTES
@@ -36,8 +36,15 @@ def _status(name: str) -> os.stat_result | None:
         return None
 
 
-def lines_of(name: str, line_bytes_max: int) -> Iterator[bytes]:
+def _never() -> bool:
+    return False
+
+
+def lines_of(name: str, line_bytes_max: int, is_over: Callable[[], bool] = _never) -> Iterator[bytes]:
     """The lines of a file (``-``: standard input) without their line breaks; the last one may lack it.
+
+    ``is_over`` ends it early, also while a pipe is silent; the beginning of a line that was not read to its end is
+    then left out.
 
     Of a line beyond the limit only so much is returned that it can be seen to be too long. Raises NotFound;
     InputRefused if the input cannot be read to its end, is damaged, or is not what its name says.
@@ -49,6 +56,8 @@ def lines_of(name: str, line_bytes_max: int) -> Iterator[bytes]:
     stream = open_stream(name)
     try:
         while chunk := stream.read():
+            if is_over():
+                return
             if chunk is SILENCE:
                 continue
             lines = (carry + chunk).split(b"\n")

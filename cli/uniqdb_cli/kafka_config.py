@@ -1,6 +1,7 @@
 """How to reach Kafka: the client's own settings from a file, and what the settings say of topics."""
 
 import configparser
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,35 @@ def _from_file(place: Path) -> dict[str, str]:
     others = [name for name in parser.sections() if name != SECTION]
     if others:
         raise UsageError(f"{place} has a section [{others[0]}]", hint=f"put every setting below [{SECTION}]")
-    return dict(parser.items(SECTION)) if parser.has_section(SECTION) else {}
+    found = dict(parser.items(SECTION)) if parser.has_section(SECTION) else {}
+    return {key: _fetched(place, key, value) for key, value in found.items()}
+
+
+def _fetched(place: Path, key: str, value: str) -> str:
+    """The value; with ``file:PATH`` the content of that file, with ``env:NAME`` that of the variable.
+
+    So secrets need not stand in the settings. A line break at the end of the file is left out; a relative path starts
+    at the settings. No message shows what was found.
+    """
+    if value.startswith("env:"):
+        found = os.environ.get(value[4:], "")
+        if not found:
+            raise UsageError(
+                f"{place}: {key} is to be taken from the variable {value[4:]}, which is not set", hint="set it"
+            )
+    elif value.startswith("file:"):
+        try:
+            found = (place.parent / value[5:]).read_text("utf-8").rstrip("\r\n")
+        except (OSError, ValueError) as error:
+            cause = getattr(error, "strerror", None) or "no text"
+            raise NotFound(
+                f"{place}: {key} is to be read from {value[5:]}: {cause}", hint="correct the path, or its permissions"
+            ) from None
+        if not found:
+            raise UsageError(f"{place}: {key} is to be read from {value[5:]}, which is empty", hint="fill that file")
+    else:
+        return value
+    return found
 
 
 def start_of(text: str) -> "Start | int":

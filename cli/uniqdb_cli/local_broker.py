@@ -112,6 +112,8 @@ class BrokerOptions:
     properties: Mapping[str, str] = field(default_factory=dict)
     """Broker settings that go before ours."""
     jvm_options: tuple[str, ...] = ()
+    is_lasting: bool = False
+    """It goes on when this process ends. With a ``folder`` only."""
 
 
 class LocalBroker:
@@ -168,7 +170,7 @@ class LocalBroker:
             raise UsageError("the broker was started already", hint="stop it first")
         command = _java_command(self._packages, self.folder, self._options.jvm_options)
         command += ["kafka.Kafka", str(self.folder / "server.properties")]
-        self._process = _SPAWNER.submit(_spawn, command, self.folder / "stdout.log").result()
+        self._process = _SPAWNER.submit(_spawn, command, self.folder, self._options.is_lasting).result()
         self._tell_janitor(self._process.pid)
         end_at_s = time.monotonic() + timeout_s
         while not self.is_ready():
@@ -351,11 +353,13 @@ def _java_command(packages: KafkaPackages, folder: Path, jvm_options: tuple[str,
     ]
 
 
-def _spawn(command: list[str], output: Path) -> subprocess.Popen[bytes]:
+def _spawn(command: list[str], folder: Path, is_lasting: bool) -> subprocess.Popen[bytes]:
     # In a session of its own, so that a Ctrl-C on the terminal reaches only us, who then end it.
-    start = [sys.executable, "-I", "-S", str(_HELPER), "exec", str(os.getpid()), *command]
-    with output.open("ab") as file:
-        return subprocess.Popen(start, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
+    mortal = [] if is_lasting else [sys.executable, "-I", "-S", str(_HELPER), "exec", str(os.getpid())]
+    with (folder / "stdout.log").open("ab") as file:
+        return subprocess.Popen(
+            [*mortal, *command], stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, cwd=folder
+        )
 
 
 def _start_janitor(folder: Path) -> "subprocess.Popen[str]":

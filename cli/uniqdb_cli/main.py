@@ -16,6 +16,7 @@ from uniqdb_cli.compact import compact
 from uniqdb_cli.completion import completion, prepare_completion
 from uniqdb_cli.config import config_app
 from uniqdb_cli.demo import demo
+from uniqdb_cli.dev_broker import dev_broker_app
 from uniqdb_cli.exists import exists
 from uniqdb_cli.forget import forget
 from uniqdb_cli.generate import generate
@@ -24,11 +25,14 @@ from uniqdb_cli.ingest import ingest
 from uniqdb_cli.init import init
 from uniqdb_cli.members import members
 from uniqdb_cli.output import discard_stdout, error_line, say
+from uniqdb_cli.produce import produce
 from uniqdb_cli.publish_trailing import publish_trailing
 from uniqdb_cli.quarantine import quarantine_app
 from uniqdb_cli.query import query
 from uniqdb_cli.serve_stream import serve_stream
+from uniqdb_cli.subscribe import subscribe
 from uniqdb_cli.top import top
+from uniqdb_cli.topics import topics_app
 from uniqdb_cli.verify import verify
 
 INTERRUPTED = 130
@@ -85,6 +89,10 @@ app.command("serve-stream")(serve_stream)
 app.command("publish-trailing")(publish_trailing)
 app.command()(forget)
 app.command()(compact)
+app.command()(produce)
+app.command()(subscribe)
+app.add_typer(topics_app, name="topics")
+app.add_typer(dev_broker_app, name="dev-broker")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(clock_app, name="clock")
 app.add_typer(config_app, name="config")

@@ -10,6 +10,7 @@ import typer
 from uniqdb_cli.kafka_config import assert_client, emission_rules, kafka_settings
 from uniqdb_cli.logs import Log
 from uniqdb_cli.output import json_text
+from uniqdb_cli.service_manager import ServiceManager
 from uniqdb_cli.settings import Settings, load_settings
 from uniqdb_cli.stopping import StopRequest, stop_on_signals
 from uniqdb_cli.watching import metrics_served, watched
@@ -86,7 +87,7 @@ def serve_stream(
     Creates the store if there is none, and the output topics that are missing; never the input. A position is committed
     together with what was counted, so the service may be killed at any instant and started again: nothing is counted
     twice or left out, and the last record of each key is right in the end. Ctrl-C or SIGTERM: it commits, publishes
-    what waits, and ends with 0; a second one ends it at once.
+    what waits, and ends with 0; a second one ends it at once. Under systemd it says when it is ready, alive, stopping.
 
     On a terminal a line says how it goes. --metrics-address serves /metrics for Prometheus, /healthz and /readyz.
 
@@ -121,8 +122,6 @@ def _serve(settings: Settings, kafka: "KafkaSettings", options: "ServiceOptions"
     from uniqdb.engine import open as open_store
     from uniqdb.errors import KafkaUnreachable
     from uniqdb.manifest import is_store
-    from uniqdb.stream.kafka_settings import KafkaHooks
-    from uniqdb.stream.service import StreamService
 
     is_new = not is_store(Path(settings.store))
     with (
@@ -133,12 +132,7 @@ def _serve(settings: Settings, kafka: "KafkaSettings", options: "ServiceOptions"
         _announce(engine, settings, log)
         try:
             with watched(engine, health, log) as observer:
-                hooks = KafkaHooks(log.trouble, stop.is_made)
-                service = StreamService(engine, kafka, replace(options, observer=observer), hooks)
-                try:
-                    summary = service.run()
-                finally:
-                    service.close()
+                summary = _run(engine, kafka, replace(options, observer=observer), stop, log)
         except BaseException as error:
             if is_new and is_untouched(engine):
                 discard(engine)
@@ -147,6 +141,30 @@ def _serve(settings: Settings, kafka: "KafkaSettings", options: "ServiceOptions"
             log.tell("stopped", "Stopped before Kafka answered.")
             return
     _tell(summary, stop, log)
+
+
+def _run(
+    engine: "Engine", kafka: "KafkaSettings", options: "ServiceOptions", stop: StopRequest, log: Log
+) -> "ServiceSummary":
+    """Run the service, and tell whoever manages it."""
+    from uniqdb.stream.kafka_settings import KafkaHooks
+    from uniqdb.stream.service import StreamService
+
+    manager, running = ServiceManager(), list[StreamService]()
+
+    def should_stop() -> bool:
+        # The service asks in every turn of its loop.
+        is_stopping = stop.is_made()  # once: a signal may come in between
+        manager.alive(_status(running[0].summary, options) if running else "", is_stopping=is_stopping)
+        return is_stopping
+
+    service = StreamService(engine, kafka, options, KafkaHooks(log.trouble, should_stop))
+    running.append(service)
+    manager.ready(_status(service.summary, options))
+    try:
+        return service.run()
+    finally:
+        service.close()
 
 
 def _options(settings: Settings, *, until_caught_up: bool, take_over: bool) -> "ServiceOptions":
@@ -175,6 +193,12 @@ def _announce(engine: "Engine", settings: Settings, log: Log) -> None:
         store=json_text(settings.store),
         timezone=engine.timezone,
     )
+
+
+def _status(summary: "ServiceSummary", options: "ServiceOptions") -> str:
+    """What the service manager shows; without a word of the records."""
+    refused = f", {summary.refused:,} refused" if summary.refused else ""
+    return f"{options.input_topic}: {summary.visits:,} visits{refused}, {summary.published:,} published"
 
 
 def _tell(summary: "ServiceSummary", stop: StopRequest, log: Log) -> None:

@@ -75,7 +75,10 @@ LAYER_NAMES = [name for name, _ in LAYERS] + ["stream", "command line"]
 # Library -> the modules that may import it.
 DOORS = {
     "lmdb": {"uniqdb.store"},
-    "confluent_kafka": {"uniqdb.stream.kafka_source", "uniqdb.stream.kafka_topic", "uniqdb.stream.publisher"},
+    "confluent_kafka": {
+        *("uniqdb.stream.kafka_source", "uniqdb.stream.kafka_topic", "uniqdb.stream.publisher"),
+        *("uniqdb.stream.kafka_admin", "uniqdb.stream.record_producer", "uniqdb.stream.topic_watcher"),
+    },
     "prometheus_client": {"uniqdb_cli.metrics_server"},
 }
 

@@ -16,6 +16,8 @@ START_TIMEOUT_S = 30.0
 """How long the first contact with Kafka may take; later outages are waited out."""
 LOG_INTERVAL_S = 10.0
 """The same trouble is told at most so often."""
+DELIVERY_TIMEOUT_MS = 60_000
+"""How long a record that is sent without a transaction may be under way before it is given up."""
 STORE_HEADER = "uniqdb-store"
 """Header of every published message: the uuid of the store it came from."""
 
@@ -126,6 +128,15 @@ class KafkaSettings:
         """Settings of a producer; of those with the same id, only the youngest may write."""
         own = {**_PRODUCER_FIXED, "transactional.id": transactional_id}
         return _ALL_CLIENTS | _PRODUCER | dict(self.client) | own
+
+    def for_plain_producer(self) -> dict[str, Value]:
+        """Settings of a producer without transactions."""
+        plain = {key: value for key, value in _PRODUCER.items() if key != "transaction.timeout.ms"}
+        return _ALL_CLIENTS | plain | {"message.timeout.ms": DELIVERY_TIMEOUT_MS} | dict(self.client) | _PRODUCER_FIXED
+
+    def for_watcher(self, group: str) -> dict[str, Value]:
+        """Settings of a consumer that only looks: what is gone it need not see, so it goes on at what is left."""
+        return self.for_consumer(group) | {"auto.offset.reset": "earliest"}
 
     @property
     def transaction_timeout_s(self) -> float:
