@@ -6,9 +6,11 @@ from uniqdb.answers import StoreFacts
 from uniqdb.completeness import Completeness, read_completeness
 from uniqdb.format import FORMAT_VERSION, Database
 from uniqdb.granularity import Granularity
+from uniqdb.horizons import AuditRow, read_retention
+from uniqdb.limits import ORDINAL_MAX, ORDINALS_ALARM_FRACTION
 from uniqdb.meta import SourceRow, read_sources, read_state
 from uniqdb.quarantine import counted_only
-from uniqdb.store import Store
+from uniqdb.store import ReadView, Store
 
 
 class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +25,18 @@ class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
     commits: int
     visits: int
     uids: int
+    """Uids in the dictionary."""
+    ordinals_used: int
+    """How many of the 2^32 - 1 ordinals were given out: the uids, and those that were dropped."""
+    is_short_of_ordinals: bool
+    """More than 80 % of them."""
+    uids_dropped: int
+    kept_from_s: dict[str, int]
+    """By granularity: buckets that start earlier were swept. Empty: nothing was."""
+    counted_from_s: dict[str, int]
+    """By granularity: the rows with the counts of buckets that start earlier are gone."""
+    audit: tuple[AuditRow, ...]
+    """The last runs that removed something, oldest first."""
     event_time_s_min: int | None
     event_time_s_max: int | None
     buckets: dict[str, int]
@@ -40,7 +54,8 @@ def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
     """Read the facts. Cost: a scan of the sources, the rest are counters."""
     view = store.view()
     state = read_state(view)
-    file_bytes, live_bytes = store.sizes()
+    file_bytes, live_bytes = _sizes(store, view)
+    retention, ordinals = read_retention(view), facts.dictionary.row(view).next_ordinal
     buckets = {}
     for granularity in Granularity:
         first, end = bytes((granularity,)), bytes((granularity + 1,))
@@ -54,7 +69,13 @@ def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
         epoch=facts.epoch,
         commits=state.commit_number,
         visits=state.visits,
-        uids=facts.dictionary.row(view).next_ordinal,
+        uids=ordinals - retention.uids_dropped,
+        ordinals_used=ordinals,
+        is_short_of_ordinals=is_short_of_ordinals(ordinals),
+        uids_dropped=retention.uids_dropped,
+        kept_from_s=retention.members_from_s,
+        counted_from_s=retention.rows_from_s,
+        audit=retention.audit,
         event_time_s_min=state.event_time_s_min,
         event_time_s_max=state.event_time_s_max,
         buckets=buckets,
@@ -65,3 +86,18 @@ def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
         sources=[row for _, row in read_sources(view)],
         completeness=read_completeness(view),
     )
+
+
+def is_short_of_ordinals(ordinals_used: int) -> bool:
+    """Whether more than 80 % of the ordinals are given out; when none is left, no new visitor can be counted."""
+    return ordinals_used > ORDINALS_ALARM_FRACTION * ORDINAL_MAX
+
+
+def _sizes(store: Store, view: ReadView) -> tuple[int, int]:
+    """(bytes of the file up to its last used page, bytes of the pages that hold live data)."""
+    pages, page_bytes = store.page_counts()
+    live_pages = 4  # two meta pages, the main database's root, the free list's
+    for database in Database:
+        stat = view.stat(database)
+        live_pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+    return pages * page_bytes, live_pages * page_bytes

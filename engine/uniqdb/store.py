@@ -25,14 +25,14 @@ from uniqdb.format import FORMAT_VERSION, Database, Directory, FragmentView, cor
 from uniqdb.limits import (
     MAP_BYTES_INITIAL,
     MAP_BYTES_MIN,
-    MAP_GROWTH_BYTES_MAX,
     MAP_USED_FRACTION_MAX,
     READ_TXN_AGE_S_MAX,
     READERS_MAX,
     VERIFIED_FRAGMENTS_MAX,
 )
+from uniqdb.map_room import grown_map_bytes, no_room
 
-PAGE_ROUND_BYTES = 1024 * 1024
+PAGE_BYTES, PAGE_ROUND_BYTES = 4096, 1024 * 1024
 _DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.CursorFullError, lmdb.BadTxnError)
 """What LMDB raises where its own pages make no sense (no checksum of ours covers them), and ever after in that view."""
 _ADDED = frozenset({Database.CLOCKS, Database.HELD, Database.OUTBOX, Database.DUE, Database.WINDOWS})
@@ -166,9 +166,13 @@ _open_stores: "weakref.WeakSet[Store]" = weakref.WeakSet()
 class Store:
     """An open store directory. Not thread-safe by itself: the engine's handle serialises the calls."""
 
-    def __init__(self, path: Path, *, read_only: bool, map_bytes: int = MAP_BYTES_INITIAL) -> None:
-        """Open an existing store. A writer takes the WRITER lock first. Raises NotFound, StoreBusy, StoreCorrupt."""
+    def __init__(self, path: Path, *, read_only: bool, sizes_bytes: tuple[int, int] = (MAP_BYTES_INITIAL, 0)) -> None:
+        """Open an existing store. A writer takes the WRITER lock first. Raises NotFound, StoreBusy, StoreCorrupt.
+
+        ``sizes_bytes``: of the map at the start, and the most that a writer lets it become (0: no bound).
+        """
         self.path, self.read_only = path, read_only
+        self._max_bytes = 0 if read_only else sizes_bytes[1] // PAGE_BYTES * PAGE_BYTES
         self.manifest = manifest.read_manifest(path)
         self._lock = None if read_only else manifest.WriterLock(path)
         self.verified: OrderedDict[tuple[Database, bytes], bytearray] = OrderedDict()
@@ -179,7 +183,7 @@ class Store:
         try:
             if self._lock is not None:
                 self.manifest = manifest.read_manifest(path)  # it may have been swapped before the lock was ours
-            self._env = self._open_environment(map_bytes)
+            self._env = self._open_environment(sizes_bytes[0])
             if not read_only and self.manifest.format_version != FORMAT_VERSION:
                 self.manifest = manifest.upgrade(path, self.manifest)
         except BaseException:
@@ -209,6 +213,7 @@ class Store:
         data = manifest.data_directory(self.path, self.manifest)
         try:
             wanted = max(map_bytes, MAP_BYTES_MIN, 2 * (data / manifest.DATA_NAME).stat().st_size)
+            wanted = min(wanted, self._max_bytes or wanted)  # LMDB takes more if there is more already
             while True:
                 try:
                     env = lmdb.open(str(data), map_size=wanted, readonly=self.read_only, **_FLAGS)
@@ -227,13 +232,10 @@ class Store:
             env.reader_check()  # frees the slots of readers that died
         except (lmdb.Error, OSError) as error:
             if "already open in this process" in str(error):  # LMDB's locks belong to the process, not to the handle
-                raise UsageError(
-                    f"{self.path} is open in this process already", hint="use that handle; it is thread-safe"
-                ) from None
-            raise StoreCorrupt(
-                f"LMDB cannot open {data}: {error}",
-                hint="check that the directory is whole and readable; restore a backup",
-            ) from None
+                what = f"{self.path} is open in this process already"
+                raise UsageError(what, hint="use that handle; it is thread-safe") from None
+            hint = "check that the directory is whole and readable; restore a backup"
+            raise StoreCorrupt(f"LMDB cannot open {data}: {error}", hint=hint) from None
         return env
 
     def handle_of(self, database: Database) -> Handle | None:
@@ -289,18 +291,19 @@ class Store:
         return int(self._env.info()["last_txnid"])
 
     # ------------------------------------------------------------ writing
-    def commit(self, changes: ChangeSet, *, based_on: int) -> None:
+    def commit(self, changes: ChangeSet, *, based_on: int, is_upkeep: bool = False) -> None:
         """Write the change set in one durable transaction.
 
         ``based_on`` is the ``txn_id`` of the view it was put together from; StoreMoved if that is not the newest.
-        Raises CommitFailed (nothing was written) when the disk is full or refuses.
+        Raises CommitFailed (nothing was written) when the disk is full or refuses, or the bound of the store's size
+        does; what ``is_upkeep`` may go beyond that a little.
         """
         self.assert_usable()
         if self.read_only:
             raise HandleClosed("the store was opened read-only", hint="open it without read_only=True")
         self.drop_view()
-        info = self._env.info()
-        if (info["last_pgno"] + 1) * self._env.stat()["psize"] > MAP_USED_FRACTION_MAX * info["map_size"]:
+        pages, page_bytes = self.page_counts()
+        if pages * page_bytes > MAP_USED_FRACTION_MAX * self._env.info()["map_size"]:
             self._grow()
         while True:
             try:
@@ -311,18 +314,21 @@ class Store:
                     _write(txn, self._handles, changes)
                 return
             except lmdb.MapFullError:
-                self._grow()
+                if not self._grow(is_upkeep=is_upkeep):
+                    raise no_room(self._max_bytes) from None
             except lmdb.PanicError as error:
                 self._unusable = "a failed write left LMDB's environment unusable"
                 raise CommitFailed(f"the commit failed: {error}", hint="close and reopen the store") from None
             except lmdb.Error as error:
-                raise CommitFailed(
-                    f"the commit was undone: {error}", hint="make room on the disk, then commit again"
-                ) from None
+                hint = "make room on the disk, then commit again"
+                raise CommitFailed(f"the commit was undone: {error}", hint=hint) from None
 
-    def _grow(self) -> None:
+    def _grow(self, *, is_upkeep: bool = False) -> bool:
         size_bytes = int(self._env.info()["map_size"])
-        self._resize(size_bytes + min(size_bytes, MAP_GROWTH_BYTES_MAX))
+        grown_bytes = grown_map_bytes(size_bytes, self._max_bytes, is_upkeep=is_upkeep)
+        if grown_bytes > size_bytes:
+            self._resize(grown_bytes)
+        return grown_bytes > size_bytes
 
     def _resize(self, map_bytes: int) -> None:
         """A new map moves LMDB's memory: every read view of this handle ends."""
@@ -331,15 +337,9 @@ class Store:
             view.end("the snapshot ended because the store's map grew")
         self._env.set_mapsize(map_bytes)
 
-    def sizes(self) -> tuple[int, int]:
-        """(bytes of the file up to its last used page, bytes of the pages that hold live data)."""
-        page_bytes = int(self._env.stat()["psize"])
-        view = self.view()
-        live_pages = 4  # two meta pages, the main database's root, the free list's
-        for database in Database:
-            stat = view.stat(database)
-            live_pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-        return (int(self._env.info()["last_pgno"]) + 1) * page_bytes, live_pages * page_bytes
+    def page_counts(self) -> tuple[int, int]:
+        """(pages of the file up to its last used one, bytes of a page)."""
+        return int(self._env.info()["last_pgno"]) + 1, int(self._env.stat()["psize"])
 
     # ------------------------------------------------------------ the end
     @property

@@ -73,6 +73,12 @@ class UidColumns:
         blob = gather(self.blob, self.offsets[start:end], lengths)
         return UidColumns(self.hashes[start:end], offsets_of(lengths), self.ordinals[start:end], lengths, blob)
 
+    def only(self, which: I64Array) -> "UidColumns":
+        """The entries with these positions, which ascend, with a blob of their own."""
+        lengths = self.lengths[which]
+        blob = gather(self.blob, self.offsets[which], lengths)
+        return UidColumns(self.hashes[which], offsets_of(lengths), self.ordinals[which], lengths, blob)
+
     def uids(self, which: I64Array) -> list[bytes]:
         """The uids of the entries with these positions."""
         offsets, lengths = self.offsets[which].tolist(), self.lengths[which].tolist()

@@ -33,15 +33,23 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
             }
         ),
     ),
-    ("store", frozenset({"change_set", "manifest", "store", "commit_plan"})),
+    ("store", frozenset({"change_set", "manifest", "store", "commit_plan", "map_room"})),
     (
         "fragments",
-        frozenset({"fragments", "handle_lock", "meta", "quarantine", "intake", "completeness", "outbox", "requests"}),
+        frozenset(
+            {
+                *("fragments", "handle_lock", "meta", "quarantine", "intake", "completeness", "outbox", "requests"),
+                *("horizons", "upkeep_step"),
+            }
+        ),
     ),
     (
         "members",
         frozenset(
-            {"uid_dictionary", "uid_upkeep", "small_buckets", "bucket_members", "closing", "store_clock", "trailing"}
+            {
+                *("uid_dictionary", "uid_upkeep", "small_buckets", "bucket_members", "closing", "store_clock"),
+                *("trailing", "dead_uids"),
+            }
         ),
     ),
     ("answers", frozenset({"answers"})),
@@ -52,7 +60,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset(
             {
                 *("", "engine", "creation", "info", "reading", "writer", "call_sources"),
-                *("quarantine_review", "source_clocks", "request_handlers"),
+                *("quarantine_review", "source_clocks", "request_handlers", "pending_visits", "sweeping"),
             }
         ),
     ),
