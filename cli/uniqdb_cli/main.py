@@ -26,6 +26,7 @@ from uniqdb_cli.publish_trailing import publish_trailing
 from uniqdb_cli.quarantine import quarantine_app
 from uniqdb_cli.query import query
 from uniqdb_cli.serve_stream import serve_stream
+from uniqdb_cli.sweep import sweep
 from uniqdb_cli.verify import verify
 
 INTERRUPTED = 130
@@ -80,6 +81,7 @@ for command in (init, ingest, query, exists, members, info, check, verify, gener
     app.command()(command)
 app.command("serve-stream")(serve_stream)
 app.command("publish-trailing")(publish_trailing)
+app.command()(sweep)
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(clock_app, name="clock")
 app.add_typer(config_app, name="config")

@@ -141,7 +141,13 @@ def _options(settings: Settings, *, until_caught_up: bool, take_over: bool) -> "
 
 
 def _announce(engine: "Engine", settings: Settings) -> None:
+    from uniqdb.outbox import TRAILING_DAYS
+
     say(f"Counting {settings.input_topic} into {settings.store}, time zone {engine.timezone}.")
+    off = [f"{days}d" for days in TRAILING_DAYS if not engine.retention.keeps_window(days)]
+    if off:
+        kept = f"days are kept for {engine.retention.day_days:,} days"
+        say(f"Trailing windows of {', '.join(off)} are switched off: {kept} (day_retention_days).")
 
 
 def _tell(summary: "ServiceSummary", stop: StopRequest) -> None:

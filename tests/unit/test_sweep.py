@@ -20,7 +20,7 @@ LATER_S = T + 4_000 * DAY_S
 
 
 def filled(path: Path, days: int, retention: Retention = BRIEF, per_day: int = 5) -> uniqdb.Engine:
-    """A store with visits at some minutes of so many days, each day with visitors of its own; the clock is behind it."""
+    """A store with visits at some minutes of so many days, each with visitors of its own, and a clock behind them."""
     db = uniqdb.open(path, options=brief_options(retention))
     for day in range(days):
         at = [T + day * DAY_S + 3_600 * n + 60 * (n % 3) for n in range(per_day)]

@@ -22,6 +22,7 @@ from uniqdb.request_handlers import PUBLISH_TRAILING, Trailing, understood
 from uniqdb.source_clocks import reset_clock
 from uniqdb.stream.emission import Urgency
 from uniqdb.stream.file_identity import assert_same_settings, new_row
+from uniqdb.stream.hourly_sweep import HourlySweep
 from uniqdb.stream.kafka_identity import TopicIdentity
 from uniqdb.stream.kafka_settings import KafkaHooks, KafkaSettings
 from uniqdb.stream.kafka_source import KafkaSource
@@ -29,7 +30,9 @@ from uniqdb.stream.live_runs import LiveRuns
 from uniqdb.stream.partition import Moment, Partition
 from uniqdb.stream.publisher import Publisher
 from uniqdb.stream.publishing import EVERYTHING, RETRY_PAUSE_S, Publishing, Window
+from uniqdb.stream.room import PatientCommits
 from uniqdb.stream.service_options import ServiceOptions, ServiceSummary
+from uniqdb.sweeping import SWEEP
 from uniqdb.writer import Commit, nothing
 
 T = TypeVar("T")
@@ -78,6 +81,8 @@ class StreamService:
             self._state = snapshot.answers.state
         self._live = LiveRuns(engine, serve_requests=True, more_handlers={PUBLISH_TRAILING: self._publish_trailing})
         self._live.enter(self)
+        self._sweep = HourlySweep(engine, options.wall_clock, self._hooks.on_log)
+        self._commits = PatientCommits(engine, self._hooks, self._make_room)
         self._open_gaps = {gap.source: gap for gap in self._state.gaps if gap.to_s is None}
         self._open(list(self._source.positions))
         self._vanished = self._end_vanished(stored)
@@ -90,6 +95,7 @@ class StreamService:
         while not self._hooks.should_stop():
             self._turn()
             self._live.serve()
+            self._sweep.turn(may_begin=not self._reads_history())
             if ends is not None and all(self._source.positions.get(one, 0) >= end for one, end in ends.items()):
                 self._finish()
                 break
@@ -154,6 +160,11 @@ class StreamService:
     def settle(self) -> None:
         """Before a request: commit what waits."""
         self._commit()
+
+    def _make_room(self) -> None:
+        """While a commit waits for room: sweeping needs little of it, and makes some."""
+        self._sweep.turn()
+        self._live.serve_only(SWEEP)
 
     def take_over(self) -> None:
         """After a request: go on from what the store has of the partitions now."""
@@ -329,7 +340,7 @@ class StreamService:
         if self._is_empty(commit) and not is_publishing:
             return
         self._tried_minute = self._reached_minute()
-        self._state = self._engine.write(commit)
+        self._state = self._commits.write(commit)
         for number, row in rows.items():
             self._partitions[number].committed(row)
         self._publishing.committed(commit)
