@@ -14,7 +14,7 @@ from uniqdb_cli.words import ConfigOption, StoreOption
 from uniqdb_cli.writing import carry_out
 
 if TYPE_CHECKING:
-    from uniqdb.audit import AuditRow
+    from uniqdb.audit import ErasureRow
     from uniqdb.calendar_zone import CalendarZone
 
 NOBODY = 1
@@ -123,12 +123,12 @@ def _always(arguments: dict[str, Any]) -> "Callable[[CalendarZone], dict[str, An
     return lambda _: arguments
 
 
-def _forget(settings: Settings, wanted: list[str], *, keep_counts: bool) -> "AuditRow":
+def _forget(settings: Settings, wanted: list[str], *, keep_counts: bool) -> "ErasureRow":
     """Forget them, or have the process do it that writes the store; what was found."""
-    from uniqdb.audit import AuditRow
+    from uniqdb.audit import ErasureRow
     from uniqdb.request_handlers import FORGET, forget_arguments, forgotten
 
-    total = AuditRow(at_s=0, uids=0)
+    total = ErasureRow(at_s=0, uids=0)
     for part in _parts(wanted):
         arguments = forget_arguments(part, keep_counts=keep_counts)
         total = total.plus(forgotten(carry_out(settings, FORGET, _always(arguments))))

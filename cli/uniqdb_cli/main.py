@@ -31,6 +31,7 @@ from uniqdb_cli.quarantine import quarantine_app
 from uniqdb_cli.query import query
 from uniqdb_cli.serve_stream import serve_stream
 from uniqdb_cli.subscribe import subscribe
+from uniqdb_cli.sweep import sweep
 from uniqdb_cli.top import top
 from uniqdb_cli.topics import topics_app
 from uniqdb_cli.verify import verify
@@ -87,6 +88,7 @@ for command in (init, ingest, query, exists, members, info, top, check, verify, 
     app.command()(command)
 app.command("serve-stream")(serve_stream)
 app.command("publish-trailing")(publish_trailing)
+app.command()(sweep)
 app.command()(forget)
 app.command()(compact)
 app.command()(produce)

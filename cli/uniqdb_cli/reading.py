@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from uniqdb.calendar_zone import CalendarZone
     from uniqdb.engine import Engine
+    from uniqdb.options import OpenOptions
     from uniqdb.reading import Snapshot
 
 TODAY = "today"
@@ -54,11 +55,11 @@ def given(text: str | None) -> list[str]:
 
 
 @contextmanager
-def open_reader(store: str) -> Iterator["Engine"]:
+def open_reader(store: str, options: "OpenOptions | None" = None) -> Iterator["Engine"]:
     """The store, read-only: a writer may go on meanwhile."""
     from uniqdb.engine import open as open_store
 
-    with open_store(store, read_only=True) as engine:
+    with open_store(store, read_only=True, options=options) as engine:
         yield engine
 
 

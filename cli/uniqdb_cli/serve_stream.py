@@ -186,6 +186,8 @@ def _options(settings: Settings, *, until_caught_up: bool, take_over: bool) -> "
 
 
 def _announce(engine: "Engine", settings: Settings, log: Log) -> None:
+    from uniqdb.outbox import TRAILING_DAYS
+
     log.tell(
         "started",
         f"Counting {settings.input_topic} into {settings.store}, time zone {engine.timezone}.",
@@ -193,6 +195,10 @@ def _announce(engine: "Engine", settings: Settings, log: Log) -> None:
         store=json_text(settings.store),
         timezone=engine.timezone,
     )
+    off = [f"{days}d" for days in TRAILING_DAYS if not engine.retention.keeps_window(days)]
+    if off:
+        kept = f"days are kept for {engine.retention.day_days:,} days"
+        log.tell("windows_off", f"Trailing windows of {', '.join(off)} are switched off: {kept} (day_retention_days).")
 
 
 def _status(summary: "ServiceSummary", options: "ServiceOptions") -> str:

@@ -17,12 +17,20 @@ from uniqdb.limits import (
     ALLOWED_LATENESS_S,
     COMMIT_VISITS,
     COMMIT_VISITS_MAX,
+    COUNT_RETENTION_DAYS,
+    DAY_RETENTION_DAYS,
     EVENT_LIMIT_S_MAX,
+    HOUR_RETENTION_DAYS,
     IDLE_TIMEOUT_S,
     LATE_LIMIT_S,
     LINE_BYTES_LIMIT,
     LINE_BYTES_MAX,
+    MINUTE_RETENTION_DAYS,
+    MONTH_RETENTION_DAYS,
     QUARANTINE_MAX_ROWS,
+    RETENTION_DAYS_MAX,
+    WEEK_RETENTION_DAYS,
+    YEAR_RETENTION_DAYS,
 )
 from uniqdb.stream.kafka_settings import is_secret
 from uniqdb_cli.words import LogFormat, OutputFormat, TsUnit
@@ -69,6 +77,15 @@ class Settings:
     metrics_address: str | None = None
     """None: no metrics are served."""
     log_format: str = "text"
+    minute_retention_days: int = MINUTE_RETENTION_DAYS
+    hour_retention_days: int = HOUR_RETENTION_DAYS
+    day_retention_days: int = DAY_RETENTION_DAYS
+    week_retention_days: int = WEEK_RETENTION_DAYS
+    month_retention_days: int = MONTH_RETENTION_DAYS
+    year_retention_days: int = YEAR_RETENTION_DAYS
+    count_retention_days: int = COUNT_RETENTION_DAYS
+    max_store_bytes: int = 0
+    """0: no bound."""
     format: str | None = None
     """None: a table on a terminal, JSON lines otherwise."""
 
@@ -110,6 +127,11 @@ _NUMBERS = {
     "commit_visits": (1, COMMIT_VISITS_MAX, "visits"),
     "idle_timeout_s": (0, EVENT_LIMIT_S_MAX, "seconds"),
     "quarantine_max_rows": (0, 10**12, "rows"),
+    **{
+        f"{word}_retention_days": (0, RETENTION_DAYS_MAX, "days")
+        for word in ("minute", "hour", "day", "week", "month", "year", "count")
+    },
+    "max_store_bytes": (0, 2**60, "bytes"),
 }
 """The least and the most of each number, and what it counts."""
 _CHOICES: dict[str, tuple[str, ...]] = {

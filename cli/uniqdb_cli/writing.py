@@ -17,7 +17,7 @@ from uniqdb_cli.stopping import StopRequest, stop_on_signals
 if TYPE_CHECKING:
     from uniqdb.calendar_zone import CalendarZone
     from uniqdb.engine import Engine
-    from uniqdb.options import OpenOptions
+    from uniqdb.options import OpenOptions, Retention
 
 TAKEN_UP_S = 30.0
 """So long a writer may take until it takes up a request."""
@@ -27,7 +27,27 @@ def open_options(settings: Settings) -> "OpenOptions":
     """How a handle that writes behaves."""
     from uniqdb.options import OpenOptions
 
-    return OpenOptions(quarantine_max_rows=settings.quarantine_max_rows, allowed_lateness_s=settings.allowed_lateness_s)
+    return OpenOptions(
+        quarantine_max_rows=settings.quarantine_max_rows,
+        allowed_lateness_s=settings.allowed_lateness_s,
+        retention=retention_of(settings),
+        max_store_bytes=settings.max_store_bytes,
+    )
+
+
+def retention_of(settings: Settings) -> "Retention":
+    """How long members and counts are kept. Raises UsageError if finer ones would be kept longer than coarser ones."""
+    from uniqdb.options import Retention
+
+    return Retention(
+        minute_days=settings.minute_retention_days,
+        hour_days=settings.hour_retention_days,
+        day_days=settings.day_retention_days,
+        week_days=settings.week_retention_days,
+        month_days=settings.month_retention_days,
+        year_days=settings.year_retention_days,
+        count_days=settings.count_retention_days,
+    )
 
 
 @contextmanager

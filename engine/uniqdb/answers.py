@@ -17,7 +17,7 @@ from pyroaring import BitMap
 from uniqdb.batch import ends_of
 from uniqdb.bucket_members import inline_members, load_members
 from uniqdb.calendar_zone import CalendarZone
-from uniqdb.errors import NotFound, UsageError
+from uniqdb.errors import NotFound, UsageError, WindowNotKept
 from uniqdb.format import (
     BucketRow,
     Database,
@@ -30,6 +30,7 @@ from uniqdb.format import (
 )
 from uniqdb.granularity import Bucket, Granularity
 from uniqdb.handle_lock import HandleLock
+from uniqdb.horizons import RetentionRow, read_retention
 from uniqdb.limits import MEMBERS_CACHE_BYTES
 from uniqdb.meta import StateRow, read_state
 from uniqdb.record import CountRecord
@@ -100,6 +101,7 @@ class Answers:
     def __init__(self, view: ReadView, facts: StoreFacts) -> None:
         self.view, self.facts, self.zone = view, facts, facts.zone
         self._state: StateRow | None = None
+        self._retention: RetentionRow | None = None
         self._proved: set[tuple[Granularity, int, int]] = set()
 
     @property
@@ -108,6 +110,13 @@ class Answers:
         if self._state is None:
             self._state = read_state(self.view)
         return self._state
+
+    @property
+    def retention(self) -> RetentionRow:
+        """How far the store was swept, as of the view."""
+        if self._retention is None:
+            self._retention = read_retention(self.view)
+        return self._retention
 
     def as_of_default_s(self) -> int:
         """The store's clock or, where no source has one, its newest visit. Raises NotFound if there is none."""
@@ -120,11 +129,20 @@ class Answers:
 
     # ------------------------------------------------------------ rows
     def row(self, bucket: Bucket) -> BucketRow | None:
-        """The bucket's row; None only if it is proved that it never had a visit."""
+        """The bucket's row; None only if it is proved that it had no visit before it was swept.
+
+        Raises WindowNotKept if the rows of its time are gone.
+        """
         key = bucket_key(bucket.granularity, bucket.start_s)
         payload = self.view.row(Database.BUCKETS, key)
         if payload is not None:
             return BucketRow.unpack(key, payload)
+        if bucket.start_s < self.retention.counted_from_s(bucket.granularity):
+            what = f"the {bucket.granularity.word} of {self.zone.isoformat(bucket.start_s)}"
+            raise WindowNotKept(
+                f"the count of {what} is no longer kept",
+                hint="ask for a later one, or keep counts for longer (count_retention_days)",
+            )
         self._prove_absent(bucket)
         return None
 
@@ -180,19 +198,17 @@ class Answers:
 
     # ------------------------------------------------------------ intervals
     def cover(self, start_s: int, end_s: int) -> list[tuple[Bucket, BucketRow]]:
-        """The fewest kept buckets that tile the interval, without those that never had a visit."""
-        swept: set[Bucket] = set()
+        """The fewest kept buckets that tile the interval, without those that never had a visit. Raises WindowNotKept.
+
+        Before the horizon no row is no proof: visits that came after the sweep are not in it.
+        """
+        kept_from_s = self.retention.horizons()
 
         def kept(bucket: Bucket) -> bool:
-            return bucket not in swept
+            return bucket.start_s >= kept_from_s[bucket.granularity]
 
-        while True:
-            chosen = cover(self.zone, start_s, end_s, kept)
-            found = [(bucket, row) for bucket in chosen if (row := self.row(bucket)) is not None]
-            gone = {bucket for bucket, row in found if row.members is MembersState.SWEPT}
-            if not gone:
-                return found
-            swept |= gone
+        chosen = cover(self.zone, start_s, end_s, kept)
+        return [(bucket, row) for bucket in chosen if (row := self.row(bucket)) is not None]
 
     def interval(self, start_s: int, end_s: int) -> "UidSet":
         """The set of visitors in ``[start_s, end_s)``, whole minutes. Cost: the union of the cover's sets."""
@@ -203,17 +219,37 @@ class Answers:
         return [self.facts.cache.members(self.view, bucket, row) for bucket, row in self.cover(start_s, end_s)]
 
     def kept_sets(self) -> list[BitMap]:
-        """Sets whose union is every visitor of every kept bucket."""
-        cache = self.facts.cache
+        """Sets whose union is every visitor of every kept bucket: years, and weeks in a year that is swept."""
+        year_s = self.retention.kept_from_s(Granularity.YEAR)
+        spans_s = [(Granularity.YEAR, year_s, 2**62)]
+        if self.retention.kept_from_s(Granularity.WEEK) < year_s:
+            spans_s.append((Granularity.WEEK, self.retention.kept_from_s(Granularity.WEEK), year_s))
         return [
-            cache.members(self.view, Bucket(Granularity.YEAR, at, at + 1), row)
-            for at, row in self.rows(Granularity.YEAR, 0, 2**62)
-            if row.members is not MembersState.SWEPT
+            self.facts.cache.members(self.view, Bucket(granularity, at, at + 1), row)
+            for granularity, start_s, end_s in spans_s
+            for at, row in self.rows(granularity, start_s, end_s)
         ]
+
+    def count_all(self) -> CountRecord:
+        """The count of everything, from the first to the newest visit's minute: the union of all years.
+
+        Raises NotFound without visits, WindowNotKept if a year of them was swept.
+        """
+        newest_s = self.as_of_default_s()  # which says that there is nothing
+        first_s = self.state.event_time_s_min or 0
+        newest_s = self.state.event_time_s_max or newest_s
+        edges_s = first_s // 60 * 60, newest_s // 60 * 60 + 60
+        first, last = (self.zone.bucket_at(Granularity.YEAR, time_s) for time_s in (first_s, newest_s))
+        return self._count(edges_s, (first.start_s, last.end_s), "interval")
 
     def count_interval(self, start_s: int, end_s: int, granularity: str = "interval") -> CountRecord:
         """The count of an interval. If one bucket is all of it, its row is the answer: nothing is united."""
-        found = self.cover(start_s, end_s)
+        return self._count((start_s, end_s), (start_s, end_s), granularity)
+
+    def _count(self, edges_s: tuple[int, int], covered_s: tuple[int, int], granularity: str) -> CountRecord:
+        """The count of an interval that holds all visits of a perhaps longer one, which is covered instead."""
+        start_s, end_s = edges_s
+        found = self.cover(*covered_s)
         visits = sum(row.visits for _, row in found)
         status = Status.PROVISIONAL
         if self.is_closed(end_s):
@@ -240,7 +276,13 @@ class Answers:
         return self._record(bucket.granularity.word, bucket.start_s, bucket.end_s, row)
 
     def series(self, granularity: Granularity, start_s: int, end_s: int, *, fill: bool) -> Iterator[CountRecord]:
-        """Records of the buckets that start in ``[start_s, end_s)``; with ``fill`` also those without visits."""
+        """Records of the buckets that start in ``[start_s, end_s)``; with ``fill`` also those without visits.
+
+        Of the time whose rows are gone there is none.
+        """
+        start_s = max(start_s, self.retention.counted_from_s(granularity))
+        if start_s >= end_s:
+            return
         rows = dict(self.rows(granularity, start_s, end_s))
         ends: Iterator[tuple[int, int]]
         if fill:

@@ -18,7 +18,7 @@ AUDIT_PREFIX = b"audit"
 _AUDIT_END = b"audiu"
 
 
-class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
+class ErasureRow(msgspec.Struct, frozen=True, kw_only=True):
     """One row of ``meta``: an erasure. ``at_s`` is the writer's wall clock, Unix seconds.
 
     ``uids`` were found somewhere, ``unknown`` nowhere. ``buckets`` are those that they were members of, ``held`` and
@@ -33,25 +33,25 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     refused: int = 0
     keep_counts: bool = False
 
-    def plus(self, more: "AuditRow") -> "AuditRow":
+    def plus(self, more: "ErasureRow") -> "ErasureRow":
         """Both together, as of the later one."""
         numbers = {name: getattr(self, name) + getattr(more, name) for name in _NUMBERS}
-        return AuditRow(at_s=more.at_s, keep_counts=more.keep_counts, **numbers)
+        return ErasureRow(at_s=more.at_s, keep_counts=more.keep_counts, **numbers)
 
 
 _NUMBERS = ("uids", "unknown", "buckets", "held", "refused")
 
 
-def write_audit(changes: ChangeSet, commit_number: int, row: AuditRow) -> None:
+def write_audit(changes: ChangeSet, commit_number: int, row: ErasureRow) -> None:
     """Add the row to the commit."""
     changes.put_row(Database.META, AUDIT_PREFIX + commit_number.to_bytes(8, "big"), msgspec.msgpack.encode(row))
 
 
-def read_audits(view: ReadView) -> Iterator[tuple[int, AuditRow]]:
+def read_audits(view: ReadView) -> Iterator[tuple[int, ErasureRow]]:
     """(commit number, row) of every erasure, oldest first. Raises StoreCorrupt."""
     for key, payload in view.rows(Database.META, AUDIT_PREFIX, _AUDIT_END):
         try:
-            yield int.from_bytes(key[len(AUDIT_PREFIX) :], "big"), msgspec.msgpack.decode(payload, type=AuditRow)
+            yield int.from_bytes(key[len(AUDIT_PREFIX) :], "big"), msgspec.msgpack.decode(payload, type=ErasureRow)
         except (ValueError, RecursionError) as error:
             raise corrupt(Database.META, key, str(error)) from None
 

@@ -50,6 +50,14 @@ class Level:
             found = self._bitmaps[position] = bitmap_of(self.members[start:end])
         return found
 
+    def since(self, from_s: int) -> "tuple[Level, int]":
+        """The buckets that start at or after ``from_s``, and how many visits the others have."""
+        first = int(np.searchsorted(self.starts_s, from_s))
+        if not first:
+            return self, 0
+        kept = Level(self.granularity, self.starts_s[first:], self.bounds[first:], self.members, self.visits[first:])
+        return kept, int(self.visits[:first].sum())
+
 
 def levels(zone: CalendarZone, times_s: I64Array, ordinals: I64Array) -> list[Level]:
     """The touched buckets of all six granularities, finest first. Cost: one sort, then merges of sorted runs."""

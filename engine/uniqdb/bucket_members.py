@@ -186,6 +186,13 @@ class BucketMembers:
             _, dropped = self._cache.popitem(last=False)
             self._cache_bytes -= dropped.size_bytes
 
+    def evict(self, keys: Iterable[bytes]) -> None:
+        """Forget buckets that a successful commit swept, or whose rows it deleted."""
+        for key in keys:
+            gone = self._cache.pop(key, None)
+            if gone is not None:
+                self._cache_bytes -= gone.size_bytes
+
     def take_rows(self, rows: dict[bytes, BucketRow]) -> None:
         """Take over rows that a successful commit wrote without a visit."""
         for key, row in rows.items():

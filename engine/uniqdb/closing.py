@@ -49,10 +49,16 @@ class Closing:
             return [Status.PROVISIONAL] * len(starts_s)
         ends_s = ends_of(self.zone, granularity, starts_s)
         statuses = np.where(ends_s <= self.through_s, int(Status.FINAL), int(Status.PROVISIONAL))
-        if len(self.late_times_s):
+        late_times_s, late_through_s = self.late_times_s, self.late_through_s
+        if (
+            len(late_times_s) and late_times_s.min() < starts_s[0]
+        ):  # visits of swept buckets, which are not in the level
+            is_there = late_times_s >= starts_s[0]
+            late_times_s, late_through_s = late_times_s[is_there], late_through_s[is_there]
+        if len(late_times_s):
             # A bucket ends no earlier than its finer ones: a visit that is not late for its minute is late for nothing.
-            at = np.searchsorted(starts_s, self.zone.starts_of(granularity, self.late_times_s))
-            is_late = ends_s[at] <= self.late_through_s
+            at = np.searchsorted(starts_s, self.zone.starts_of(granularity, late_times_s))
+            is_late = ends_s[at] <= late_through_s
             statuses[at[is_late]] = int(Status.AMENDED)
             if is_late.any():
                 self.late_visits[granularity.word] = int(is_late.sum())

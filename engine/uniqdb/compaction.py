@@ -36,6 +36,7 @@ from uniqdb.format import (
 from uniqdb.fresh_data import FreshData
 from uniqdb.generations import next_generation, remove_others
 from uniqdb.granularity import Granularity
+from uniqdb.horizons import RETENTION_KEY, read_retention
 from uniqdb.limits import INLINE_MEMBERS_MAX
 from uniqdb.meta import STATE_KEY, read_state, read_store_row
 from uniqdb.options import DictionarySizes, OpenOptions
@@ -149,6 +150,7 @@ class _Copy:
         self._row = self._dictionary.row(view)
         self._numbers: _Numbers | None = None
         self.ordinals_before = self.ordinals_after = self._row.next_ordinal
+        self._uids_kept = 0
 
     def write(self, fresh: FreshData, *, renumber: bool) -> None:
         """Everything, database by database."""
@@ -224,6 +226,7 @@ class _Copy:
             self._partitions(fresh, (first, last), columns)
             done += 0 if columns is None else len(columns)
             self._on_progress("uids", done)
+        self._uids_kept = done
 
     def _partitions(self, fresh: FreshData, hashes: tuple[int, int], columns: UidColumns | None) -> None:
         whole = [(*hashes, 0, 0)]
@@ -247,10 +250,16 @@ class _Copy:
         row = DictionaryRow(self.ordinals_after, self._row.layout + 1)
         changed = {STATE_KEY: msgspec.msgpack.encode(self._state), DICTIONARY_KEY: row.pack()}
         if self._numbers is not None:
+            # What has a number and no name is nameless: all others are used, and so in the dictionary.
+            swept = msgspec.structs.replace(
+                read_retention(self._view), uids_dropped=self.ordinals_after - self._uids_kept, has_dead_uids=False
+            )
+            changed[RETENTION_KEY] = msgspec.msgpack.encode(swept)
             changed[NAMELESS_KEY] = nameless_payload(self._numbers.of_set(read_nameless(self._view)))
         for key, value in self._view.raw_rows(Database.META):
-            payload = open_row(Database.META, key, value)
-            fresh.put(Database.META, key, seal_row(Database.META, key, changed.get(key, payload)))
+            changed.setdefault(key, open_row(Database.META, key, value))
+        for key, payload in sorted(changed.items()):
+            fresh.put(Database.META, key, seal_row(Database.META, key, payload))
 
 
 def _joined(inline: list[bytes]) -> BitMap:

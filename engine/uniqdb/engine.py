@@ -25,11 +25,14 @@ from uniqdb.limits import IMPLAUSIBLE_AHEAD_S
 from uniqdb.manifest import is_store
 from uniqdb.meta import StateRow, read_state, read_store_row
 from uniqdb.options import OpenOptions
+from uniqdb.pending_visits import PendingVisits
 from uniqdb.quarantine import Quarantined, refused_call
 from uniqdb.reading import Moment, Reader, Snapshot, closing_after, resolve_window
 from uniqdb.record import CountRecord
+from uniqdb.retention import live_ordinals
 from uniqdb.store import Store
 from uniqdb.uid_dictionary import UidDictionary
+from uniqdb.upkeep_step import LiveMarks, Step
 from uniqdb.visit import Reason, Verdict, check_many, check_one, uid_text
 from uniqdb.writer import Commit, Writer, nothing
 
@@ -59,7 +62,9 @@ def open(
     if not read_only and not is_store(where):
         # If another process creates it in this very moment, theirs is as good.
         write_new_store(where, timezone or "UTC")
-    engine = Engine(Store(where, read_only=read_only, map_bytes=(options or OpenOptions()).map_bytes), options)
+    chosen = options or OpenOptions()
+    sizes = chosen.map_bytes, chosen.max_store_bytes
+    engine = Engine(Store(where, read_only=read_only, sizes_bytes=sizes), chosen)
     if timezone is not None and timezone != engine.timezone:
         engine.close()
         raise UsageError(
@@ -82,6 +87,7 @@ class Engine:
         self._store, self._rule = store, options.commit
         self.allowed_lateness_s = options.allowed_lateness_s
         """How long after its end a bucket is closed, by the store's clock."""
+        self.retention, self.wall_clock = options.retention, options.wall_clock
         self._lock = HandleLock(store)
         try:
             row = read_store_row(store.view(), store.manifest.store_uuid)
@@ -95,7 +101,6 @@ class Engine:
         self._facts = StoreFacts(self._zone, row.epoch, self._lock, dictionary, cache)
         self._writer = None if store.read_only else Writer(store, self._zone, dictionary, options)
         self._calls = CallSources(options.allowed_lateness_s)
-        self._wall_clock = options.wall_clock
         self._reference_s = read_state(store.view()).reference_s or 0
         self._reader: Reader | None = None
         self._clear_pending()
@@ -111,14 +116,15 @@ class Engine:
         commit again).
         """
         with self._lock:
-            self._writing()
+            writer = self._writing()
             outcome = check_one(ts, uid, "s")
             if isinstance(outcome, Reason) or source is not None or outcome[0] > self.now_s() + IMPLAUSIBLE_AHEAD_S:
                 return next(iter(self.add_many([ts], [uid], source=source)))
-            self._times_s.append(outcome[0])
-            self._uids.append(outcome[1])
+            self._pending.times_s.append(outcome[0])
+            self._pending.uids.append(outcome[1])
+            is_kept = outcome[0] >= writer.expired_before_s
             self._commit_if_due()
-            return Verdict.ACCEPTED
+            return Verdict.ACCEPTED if is_kept else Verdict.EXPIRED
 
     def add_many(
         self, event_times: Iterable[object], uids: Iterable[object], *, source: str | None = None
@@ -129,7 +135,7 @@ class Engine:
         Raises UsageError if the lengths differ.
         """
         with self._lock:
-            self._writing()
+            writer = self._writing()
             counts: Counter[Verdict] = Counter()
             refused: list[Quarantined] = []
 
@@ -146,10 +152,11 @@ class Engine:
                 early = times_s <= reference_s + IMPLAUSIBLE_AHEAD_S
                 for at in np.flatnonzero(~early).tolist():
                     refuse(int(times_s[at]), visits.uids[at], Reason.IMPLAUSIBLE)
-                self._times_s += times_s[early].tolist()
-                self._uids += visits.uids if early.all() else list(compress(visits.uids, early.tolist()))
-                self._refused += refused
-                counts[Verdict.ACCEPTED] += int(early.sum())
+                self._pending.times_s += times_s[early].tolist()
+                self._pending.uids += visits.uids if early.all() else list(compress(visits.uids, early.tolist()))
+                self._pending.refused += refused
+                counts[Verdict.EXPIRED] += int((times_s[early] < writer.expired_before_s).sum())
+                counts[Verdict.ACCEPTED] += int(early.sum()) - counts[Verdict.EXPIRED]
             self._commit_if_due()
             return dict(+counts)
 
@@ -165,13 +172,26 @@ class Engine:
             writer = self._writing()
             if commit.erasure is not None:
                 self._commit_pending()  # what waits is forgotten, too
-            whole = commit.after(self._pending_commit()) if self._uids or self._refused else commit
+            whole = commit.after(self._pending.commit(self._reference_s)) if self._pending else commit
             state = writer.commit(whole)
             self._calls.drop(commit.sources)
             if commit.erasure is not None:
                 self._calls.read_again(self._store.view(), commit.erasure.sources)
             self._clear_pending()
             return state
+
+    def change(self, step: Step) -> None:
+        """Carry out a step of upkeep in a transaction of its own; what waits for a commit goes on waiting."""
+        with self._lock:
+            self._writing().change(step)
+            self._reader = None
+
+    def mark_live(self) -> LiveMarks:
+        """The ordinals of all kept members; as long as the marks are kept, the writer adds what it looks up."""
+        with self._lock:
+            marks = LiveMarks(live_ordinals(self._store.view()))
+            self._writing().mark(marks)
+            return marks
 
     def wait_for(self, key: bytes) -> None:
         """A source is going to be read: close nothing until it has a clock, or `leave` is called for it."""
@@ -205,12 +225,12 @@ class Engine:
         with self._lock:
             if self._calls.waiting:
                 self._commit_pending()
-            if not self._uids:
+            if not self._pending.uids:
                 return self._reading().check_if_uid_exists(uid, window, as_of=as_of)
             text = uid_text(uid)
             if text is None:
                 return False
-            reader, waiting = self._reading(), self._waiting_times_s(text)
+            reader, waiting = self._reading(), self._pending.times_of(text, self._writing().expired_before_s)
             if window is None:
                 return bool(waiting) or reader.check_if_uid_exists(text)
             start_s, end_s = self._span(reader, window, as_of)
@@ -317,20 +337,13 @@ class Engine:
 
     def now_s(self) -> int:
         """The moment by which a call is judged: it does not go back when the wall clock does."""
-        self._reference_s = max(self._reference_s, int(self._wall_clock()))
+        self._reference_s = max(self._reference_s, int(self.wall_clock()))
         return self._reference_s
 
-    def _clear_pending(self) -> None:
-        self._times_s: list[int] = []
-        self._uids: list[str] = []
-        self._refused: list[Quarantined] = []
-        self._waiting: dict[str, list[int]] = {}
-        self._waiting_count = 0
+    def _clear_pending(self, rest: PendingVisits | None = None) -> None:
+        self._pending = rest or PendingVisits()
         self._committed_at_s = time.monotonic()
         self._reader = None
-
-    def _pending_commit(self) -> Commit:
-        return Commit(np.array(self._times_s, np.int64), self._uids, self._refused, reference_s=self._reference_s)
 
     def _commit_pending(self) -> None:
         """Commit everything that waits, at most a rule's number of visits at a time."""
@@ -339,17 +352,10 @@ class Engine:
             self._calls.commit(self._writer.commit)
             self._reader = None
         size = self._rule.visits
-        while self._writer is not None and (self._uids or self._refused):
+        while self._writer is not None and self._pending:
             self._store.assert_usable()
-            if len(self._uids) <= size:
-                self._writer.commit(self._pending_commit())
-                self._clear_pending()
-                return
-            times_s, uids = np.array(self._times_s[:size], np.int64), self._uids[:size]
-            self._writer.commit(Commit(times_s, uids, self._refused, reference_s=self._reference_s))
-            rest = self._times_s[size:], self._uids[size:]
-            self._clear_pending()
-            self._times_s, self._uids = rest
+            self._writer.commit(self._pending.commit(self._reference_s, size))
+            self._clear_pending(self._pending.after(size))
 
     def _iterate(self, ask: Callable[[Snapshot], Iterator[T]]) -> Iterator[T]:
         """An iterator over an answer of a snapshot of its own, which ends with it."""
@@ -362,24 +368,17 @@ class Engine:
         return closing_after(snapshot, items)
 
     def _commit_if_due(self) -> None:
-        waiting = len(self._uids) + len(self._refused) + self._calls.waiting
+        waiting = len(self._pending) + self._calls.waiting
         if waiting >= self._rule.visits or (
             waiting and time.monotonic() - self._committed_at_s >= self._rule.interval_s
         ):
             self._commit_pending()
 
-    def _waiting_times_s(self, uid: str) -> list[int]:
-        """Event times of the uid's visits that wait for the commit; indexed once per added visit."""
-        for at in range(self._waiting_count, len(self._uids)):
-            self._waiting.setdefault(self._uids[at], []).append(self._times_s[at])
-        self._waiting_count = len(self._uids)
-        return self._waiting.get(uid, [])
-
     def _span(self, reader: Reader, window: str, as_of: Moment | None) -> tuple[int, int]:
         if window[-1:] not in ("d", "h", "m"):
             bucket = self._facts.period(window)
             return bucket.start_s, bucket.end_s
-        newest_s = max([*self._times_s, reader.answers.state.event_time_s_max or 0])
+        newest_s = max([*self._pending.times_s, reader.answers.state.event_time_s_max or 0])
         clock_s = reader.answers.state.clock_s  # what waits here has no source, and moves no clock
         found = resolve_window(self._zone, window, as_of, newest_s if clock_s is None else clock_s)
         return found.start_s, found.end_s

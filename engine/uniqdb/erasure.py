@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from pyroaring import BitMap
 
-from uniqdb.audit import NAMELESS_KEY, AuditRow, nameless_payload, read_nameless, write_audit
+from uniqdb.audit import NAMELESS_KEY, ErasureRow, nameless_payload, read_nameless, write_audit
 from uniqdb.batch import bitmap_of
 from uniqdb.bucket_members import encode_members, inline_members, load_fragment
 from uniqdb.calendar_zone import CalendarZone
@@ -33,6 +33,7 @@ from uniqdb.format import (
 )
 from uniqdb.fragments import UnitEdit
 from uniqdb.granularity import Granularity
+from uniqdb.horizons import read_retention, write_retention
 from uniqdb.intake import drop_held, read_held
 from uniqdb.limits import INLINE_MEMBERS_MAX
 from uniqdb.meta import SourceRow, StateRow, read_sources, write_row
@@ -61,17 +62,19 @@ class Erasure:
     uids: frozenset[str]
     at_s: int
     keep_counts: bool = False
-    outcome: AuditRow | None = None
+    outcome: ErasureRow | None = None
     sources: dict[bytes, SourceRow] = field(default_factory=dict)
 
 
-def erase(plan: CommitPlan, state: StateRow, store: tuple[UidDictionary, CalendarZone], wanted: Erasure) -> StateRow:
-    """Add all of it to the commit; returns the new state. ``store``: its dictionary and calendar.
+def erase(
+    plan: CommitPlan, state: StateRow, store: tuple[UidDictionary, CalendarZone, list[int]], wanted: Erasure
+) -> StateRow:
+    """Add all of it to the commit; returns the new state. ``store``: its dictionary, calendar, lengths of windows.
 
     Cost: a look at the kept buckets that may hold one of them, coarse ones first, whatever the number of uids; what
     holds one is written anew, and waits in memory for the commit. And a look at each refused record.
     """
-    dictionary, zone = store
+    dictionary, zone, window_days = store
     texts = sorted(wanted.uids)
     encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
     hashes = dictionary.hashes_of(encoded)
@@ -82,6 +85,8 @@ def erase(plan: CommitPlan, state: StateRow, store: tuple[UidDictionary, Calenda
     touched: list[tuple[bytes, BucketRow]] = []
     if ordinals:
         remove_uids(plan, dictionary, found[known].astype(np.uint32), hashes[known])
+        swept = read_retention(plan.view)
+        write_retention(plan.changes, msgspec.structs.replace(swept, uids_dropped=swept.uids_dropped + len(ordinals)))
         if wanted.keep_counts:
             nameless = nameless_payload(read_nameless(plan.view) | ordinals)
             plan.changes.put_row(Database.META, NAMELESS_KEY, nameless)
@@ -91,7 +96,7 @@ def erase(plan: CommitPlan, state: StateRow, store: tuple[UidDictionary, Calenda
     refused, state = _quarantine(plan, state, wanted, seen)
     wanted.outcome = None
     if seen:
-        wanted.outcome = AuditRow(
+        wanted.outcome = ErasureRow(
             at_s=wanted.at_s,
             uids=len(seen),
             unknown=len(wanted.uids) - len(seen),
@@ -104,7 +109,9 @@ def erase(plan: CommitPlan, state: StateRow, store: tuple[UidDictionary, Calenda
         if state.publishes:
             queue(plan, [key for key, _ in touched])
             queue_deletions(plan, refused)
-            mark_due(plan, due_by(zone, _closed_as_now(zone, state), state.event_time_s_min, _closed_days(touched)))
+            late_days_s = _closed_days(touched)
+            closing = _closed_as_now(zone, state)
+            mark_due(plan, due_by(zone, closing, state.event_time_s_min, late_days_s, window_days))
     return state
 
 

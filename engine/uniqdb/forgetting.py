@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 
-from uniqdb.audit import AuditRow
+from uniqdb.audit import ErasureRow
 from uniqdb.engine import Engine
 from uniqdb.erasure import Erasure
 from uniqdb.writer import nothing
@@ -13,7 +13,7 @@ UIDS_PER_COMMIT = 10_000
 """What holds so many uids waits in memory for their commit."""
 
 
-def forget(engine: Engine, uids: Iterable[str], *, keep_counts: bool = False) -> AuditRow:
+def forget(engine: Engine, uids: Iterable[str], *, keep_counts: bool = False) -> ErasureRow:
     """Forget visitors: nothing in the store names them any more, and they count in no kept bucket.
 
     Counts of kept buckets fall by exactly their members among these, their revisions rise, closed ones are `amended`,
@@ -25,12 +25,12 @@ def forget(engine: Engine, uids: Iterable[str], *, keep_counts: bool = False) ->
     data file hold the bytes until `uniqdb.compaction.compact`. Cost: a look at each kept bucket that may hold one of
     them, and at each refused record, in each commit; what holds one is written anew. Raises HandleClosed, CommitFailed.
     """
-    total = AuditRow(at_s=engine.now_s(), uids=0, keep_counts=keep_counts)
+    total = ErasureRow(at_s=engine.now_s(), uids=0, keep_counts=keep_counts)
     left = iter(dict.fromkeys(uids))
     while chunk := frozenset(islice(left, UIDS_PER_COMMIT)):
         erasure = Erasure(chunk, total.at_s, keep_counts)
         engine.write(replace(nothing(), erasure=erasure))
         total = total.plus(
-            erasure.outcome or AuditRow(at_s=total.at_s, uids=0, unknown=len(chunk), keep_counts=keep_counts)
+            erasure.outcome or ErasureRow(at_s=total.at_s, uids=0, unknown=len(chunk), keep_counts=keep_counts)
         )
     return total

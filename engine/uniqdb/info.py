@@ -3,10 +3,12 @@
 import msgspec
 
 from uniqdb.answers import StoreFacts
-from uniqdb.audit import AuditRow, read_audits
+from uniqdb.audit import ErasureRow, read_audits
 from uniqdb.completeness import Completeness, read_completeness
 from uniqdb.format import FORMAT_VERSION, Database
 from uniqdb.granularity import Granularity
+from uniqdb.horizons import AuditRow, read_retention
+from uniqdb.limits import ORDINAL_MAX, ORDINALS_ALARM_FRACTION
 from uniqdb.meta import SourceRow, read_sources, read_state
 from uniqdb.quarantine import counted_only
 from uniqdb.store import Store
@@ -24,6 +26,18 @@ class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
     commits: int
     visits: int
     uids: int
+    """Uids in the dictionary."""
+    ordinals_used: int
+    """How many of the 2^32 - 1 ordinals were given out: the uids, and those that were dropped."""
+    is_short_of_ordinals: bool
+    """More than 80 % of them."""
+    uids_dropped: int
+    kept_from_s: dict[str, int]
+    """By granularity: buckets that start earlier were swept. Empty: nothing was."""
+    counted_from_s: dict[str, int]
+    """By granularity: the rows with the counts of buckets that start earlier are gone."""
+    audit: tuple[AuditRow, ...]
+    """The last runs that removed something, oldest first."""
     event_time_s_min: int | None
     event_time_s_max: int | None
     buckets: dict[str, int]
@@ -35,7 +49,7 @@ class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
     """How many of them are only counted, because quarantine was full."""
     sources: list[SourceRow]
     completeness: Completeness
-    erasures: list[AuditRow] = []
+    erasures: list[ErasureRow] = []
     """When visitors were forgotten, how many; oldest first."""
 
 
@@ -44,6 +58,7 @@ def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
     view = store.view()
     state = read_state(view)
     file_bytes, live_bytes = view.sizes()
+    retention, ordinals = read_retention(view), facts.dictionary.row(view).next_ordinal
     buckets = {}
     for granularity in Granularity:
         first, end = bytes((granularity,)), bytes((granularity + 1,))
@@ -57,7 +72,13 @@ def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
         epoch=facts.epoch,
         commits=state.commit_number,
         visits=state.visits,
-        uids=facts.dictionary.entries(view),
+        uids=ordinals - retention.uids_dropped,
+        ordinals_used=ordinals,
+        is_short_of_ordinals=is_short_of_ordinals(ordinals),
+        uids_dropped=retention.uids_dropped,
+        kept_from_s=retention.members_from_s,
+        counted_from_s=retention.rows_from_s,
+        audit=retention.audit,
         event_time_s_min=state.event_time_s_min,
         event_time_s_max=state.event_time_s_max,
         buckets=buckets,
@@ -69,3 +90,8 @@ def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
         completeness=read_completeness(view),
         erasures=[row for _, row in read_audits(view)],
     )
+
+
+def is_short_of_ordinals(ordinals_used: int) -> bool:
+    """Whether more than 80 % of the ordinals are given out; when none is left, no new visitor can be counted."""
+    return ordinals_used > ORDINALS_ALARM_FRACTION * ORDINAL_MAX

@@ -69,6 +69,43 @@ COMMIT_VISITS_MAX = 1_000_000
 SCATTERED_COMMIT_FACTOR = 10
 """Input in no order touches most buckets with every commit: commits of so many times the visits save half the work."""
 
+# --- retention (days; 0 keeps for ever; change what can be asked of old buckets) ---
+MINUTE_RETENTION_DAYS = 7
+HOUR_RETENTION_DAYS = 35
+DAY_RETENTION_DAYS = 400
+WEEK_RETENTION_DAYS = 731
+"""Two years, a leap day included."""
+MONTH_RETENTION_DAYS = 1_827
+"""Five years, two leap days included."""
+YEAR_RETENTION_DAYS = 0
+COUNT_RETENTION_DAYS = 0
+RETENTION_DAYS_MAX = 3_000_000
+"""More days than the calendar has."""
+SWEEP_SHARE = 10
+"""A run removes at most one in so many of a granularity's buckets, and at least one, unless it is forced."""
+SWEEP_STEP_BUCKETS = 1_000
+"""So many buckets are swept in one transaction, between two commits of visits."""
+SWEEP_COUNT_STEP_BUCKETS = 100_000
+"""So many rows are counted before something else has its turn."""
+DROP_STEP_BYTES = 8 * 1024 * 1024
+"""So much of the dictionary is looked through for dead uids in one transaction."""
+SWEEP_INTERVAL_S = 3_600.0
+"""A service begins a run so often."""
+SWEEP_TURN_S = 1.0
+"""So long a writer sweeps on request before it reads on."""
+AUDIT_ROWS_MAX = 100
+"""Destructive runs that a store remembers."""
+ORDINALS_ALARM_FRACTION = 0.8
+"""From here on a store says that its ordinals come to an end."""
+
+# --- a full disk ---
+ROOM_PAUSE_S_MIN, ROOM_PAUSE_S_MAX = 0.5, 10.0
+"""A service whose commit was refused tries again after so long at first, and at most."""
+ROOM_LOG_INTERVAL_S = 60.0
+SWEEP_RESERVE_FRACTION = 16
+SWEEP_RESERVE_BYTES_MIN = 8 * 1024 * 1024
+"""Beyond ``max_store_bytes`` a sweep may use one in so many bytes more, at least this: to free pages it needs some."""
+
 # --- requests to a running writer ---
 REQUEST_BYTES_MAX = 1_000_000
 """A larger request or answer is refused before it is decoded."""
@@ -132,5 +169,6 @@ assert EVENT_TIME_S_MAX // 60 < 2**32, "a minute number and an ordinal share 64 
 assert PARTITION_ENTRIES_MAX * UID_BYTES_MIN < PARTITION_BYTES_MAX
 assert YOUNG_BYTES_MAX >= PARTITION_BYTES_MAX
 assert COMMIT_VISITS <= COMMIT_VISITS_MAX
+assert MINUTE_RETENTION_DAYS <= HOUR_RETENTION_DAYS <= DAY_RETENTION_DAYS <= WEEK_RETENTION_DAYS <= MONTH_RETENTION_DAYS
 assert WITNESSES < JUMP_VISITS <= RECENT_VISITS
 assert RECENT_VISITS % LIMITS_EVERY_VISITS == 0, "limits are computed from whole hundreds of visits"

@@ -107,6 +107,13 @@ def mark_due(plan: CommitPlan, keys: Iterable[WindowKey]) -> None:
             plan.changes.put_row(Database.DUE, name, b"")
 
 
+def mark_not_due(plan: CommitPlan, keys: Iterable[WindowKey]) -> None:
+    """These windows are not to be worked out: the days that they need are no longer kept."""
+    for key in keys:
+        if plan.view.get(Database.DUE, key.pack()) is not None:
+            plan.changes.delete(Database.DUE, key.pack())
+
+
 def acknowledge(plan: CommitPlan, published: dict[bytes, int]) -> None:
     """Take out the keys whose newest state is published: ``published`` has the commit number of what was sent.
 

@@ -108,15 +108,13 @@ class Reader:
     def count(self, window: str | None = None, *, as_of: Moment | None = None) -> CountRecord:
         """The count of a trailing window (``30d``) or of a period (``2016``, ``2016-07``, ``2016-W28``, ...).
 
-        Without an argument: of everything, from the first to the newest visit's minute. Cost: one row for a period;
-        for a window the union of the fewest buckets that cover it. Raises UsageError, NotFound, WindowNotKept.
+        Without an argument: of everything, from the first to the newest visit's minute. Cost: one row for a period,
+        whether its members are kept or not; for a window the union of the fewest kept buckets that cover it. Raises
+        UsageError, NotFound, and WindowNotKept if no kept buckets cover the window, or the period's row is gone.
         """
         with self._lock:
             if window is None:
-                first_s, newest_s = self.answers.state.event_time_s_min, self.answers.state.event_time_s_max
-                if first_s is None or newest_s is None:
-                    first_s = newest_s = self.answers.as_of_default_s()  # which says that there is nothing
-                return self.answers.count_interval(first_s // 60 * 60, newest_s // 60 * 60 + 60)
+                return self.answers.count_all()
             if not _is_trailing(window):
                 return self.answers.bucket_record(self._facts.period(window))
             found = self._resolve(window, as_of)

@@ -1,9 +1,10 @@
 """What a writer does for other processes, and how they say what they want: one place for both sides.
 
 Every kind may be carried out twice: what was accepted or discarded is no longer in quarantine, a clock that was reset
-has nothing to forget, and a visitor who was forgotten is not known.
+has nothing to forget, a visitor who was forgotten is not known, and what was swept is no longer due.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
@@ -11,13 +12,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from uniqdb.audit import AuditRow
+from uniqdb.audit import ErasureRow
 from uniqdb.engine import Engine
 from uniqdb.errors import UsageError
 from uniqdb.forgetting import forget
+from uniqdb.limits import SWEEP_TURN_S
 from uniqdb.quarantine_review import QuarantineFilter, Review, accept_quarantined, discard_quarantined
 from uniqdb.requests import Handler
 from uniqdb.source_clocks import reset_clock
+from uniqdb.sweeping import SWEEP, SweepReport, SweepRun
 
 QUARANTINE_ACCEPT = "quarantine-accept"
 QUARANTINE_DISCARD = "quarantine-discard"
@@ -59,6 +62,7 @@ def request_handlers(engine: Engine) -> dict[str, Handler]:
         QUARANTINE_DISCARD: lambda arguments: _review(engine, discard_quarantined, arguments),
         CLOCK_RESET: lambda arguments: _reset(engine, arguments),
         FORGET: lambda arguments: _forget(engine, arguments),
+        SWEEP: _Sweeps(engine).carry_on,
     }
 
 
@@ -72,6 +76,46 @@ class Trailing(msgspec.Struct, forbid_unknown_fields=True):
     """The arguments of ``publish-trailing``: the date that the windows end with; None: that of the store's clock."""
 
     as_of: str | None = None
+
+
+class SweepWanted(msgspec.Struct, forbid_unknown_fields=True):
+    """The arguments of ``sweep``. ``run``: the name of the run to go on with; another one begins if it is not known."""
+
+    forced: bool = False
+    run: str = ""
+
+
+class SweepTurn(msgspec.Struct):
+    """The result of ``sweep``: a run, and how far it is. It goes on when the request is made again."""
+
+    run: str
+    report: SweepReport
+
+
+class _Sweeps:
+    """The run that a writer has under way for others: about a second of it with each request."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._run: SweepRun | None = None
+
+    def carry_on(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Begin a run, or go on with it."""
+        wanted = understood(arguments, SweepWanted)
+        run = self._run
+        if run is None or run.name != wanted.run:
+            run = SweepRun(self._engine, int(self._engine.wall_clock()), forced=wanted.forced)
+        self._run, until_s = run, time.monotonic() + SWEEP_TURN_S
+        try:
+            while run.step() and time.monotonic() < until_s:
+                pass
+        except BaseException:
+            self._run = None
+            raise
+        if run.report.is_over:
+            self._run = None
+        found: dict[str, Any] = msgspec.to_builtins(SweepTurn(run.name, run.report))
+        return found
 
 
 class TrailingPublished(msgspec.Struct):
@@ -101,9 +145,9 @@ def forget_arguments(uids: list[str], *, keep_counts: bool) -> dict[str, Any]:
     return {"uids": uids, "keep_counts": keep_counts}
 
 
-def forgotten(result: dict[str, Any]) -> AuditRow:
+def forgotten(result: dict[str, Any]) -> ErasureRow:
     """What was found, from the result of ``forget``. Raises UsageError."""
-    return understood(result, AuditRow)
+    return understood(result, ErasureRow)
 
 
 def _review(

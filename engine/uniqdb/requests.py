@@ -224,17 +224,21 @@ class RequestDesk:
             else:
                 self._is_waiting(name)
 
-    def serve(self) -> int:
+    def serve(self, only: str | None = None) -> int:
         """Carry out what waits, oldest first, and answer; returns how many requests were answered.
 
         At most every 0.2 s it looks into the folder; if that is empty, this is all it costs. A request that fails, or
         is none, is answered with its error, and raises nothing here. What is neither a file nor ours is left alone.
+        ``only``: requests of this kind, without entering ``around``: the writer has something that it cannot commit.
         """
         if time.monotonic() - self._served_at_s < REQUEST_SERVE_S:
             return 0
         waiting = sorted(name for name in self._names() if self._is_waiting(name))
         answered = 0
-        if waiting:
+        if only is not None:
+            wanted = [self._folder / name.removesuffix(_REQUEST) for name in waiting if self._is_of_kind(name, only)]
+            answered = sum(map(self._carry_out, wanted))
+        elif waiting:
             with self._around():
                 answered = sum(self._carry_out(self._folder / name.removesuffix(_REQUEST)) for name in waiting)
         self._served_at_s = time.monotonic()
@@ -259,6 +263,13 @@ class RequestDesk:
             _remove(path)
             return False
         return name.endswith(_REQUEST) and stat.S_ISREG(status.st_mode)
+
+    def _is_of_kind(self, name: str, kind: str) -> bool:
+        try:
+            content = _read(self._folder / name, owner=os.geteuid())
+            return msgspec.json.decode(content, type=_Request).kind == kind
+        except (_Unreadable, OSError, ValueError, RecursionError):
+            return False
 
     def _carry_out(self, path: Path) -> bool:
         """Claim the request, carry it out, answer. Whether there is an answer now."""

@@ -26,7 +26,6 @@ from uniqdb.limits import (
     GENERATION_LOOK_S,
     MAP_BYTES_INITIAL,
     MAP_BYTES_MIN,
-    MAP_GROWTH_BYTES_MAX,
     MAP_USED_FRACTION_MAX,
     READ_TXN_AGE_S_MAX,
     READERS_MAX,
@@ -34,8 +33,9 @@ from uniqdb.limits import (
 from uniqdb.read_view import Handle, OpenData, ReadView
 
 __all__ = ["LmdbError", "MapFull", "ReadView", "Store", "StoreMoved", "open_empty"]
+from uniqdb.map_room import grown_map_bytes, no_room
 
-PAGE_ROUND_BYTES = 1024 * 1024
+PAGE_BYTES, PAGE_ROUND_BYTES = 4096, 1024 * 1024
 _DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.CursorFullError, lmdb.BadTxnError)
 """What LMDB raises where its own pages make no sense (no checksum of ours covers them), and ever after in that view."""
 _ADDED = frozenset({Database.CLOCKS, Database.HELD, Database.OUTBOX, Database.DUE, Database.WINDOWS})
@@ -66,9 +66,13 @@ class _Opened:
 class Store:
     """An open store directory. Not thread-safe by itself: the engine's handle serialises the calls."""
 
-    def __init__(self, path: Path, *, read_only: bool, map_bytes: int = MAP_BYTES_INITIAL) -> None:
-        """Open an existing store. A writer takes the WRITER lock first. Raises NotFound, StoreBusy, StoreCorrupt."""
-        self.path, self.read_only, self._map_bytes = path, read_only, map_bytes
+    def __init__(self, path: Path, *, read_only: bool, sizes_bytes: tuple[int, int] = (MAP_BYTES_INITIAL, 0)) -> None:
+        """Open an existing store. A writer takes the WRITER lock first. Raises NotFound, StoreBusy, StoreCorrupt.
+
+        ``sizes_bytes``: of the map at the start, and the most that a writer lets it become (0: no bound).
+        """
+        self.path, self.read_only, self._map_bytes = path, read_only, sizes_bytes[0]
+        self._max_bytes = 0 if read_only else sizes_bytes[1] // PAGE_BYTES * PAGE_BYTES
         self.manifest: manifest.Manifest
         hold_current(path)[1].release()  # refuses what is no store, before anything is written
         self._lock = None if read_only else manifest.WriterLock(path)
@@ -101,6 +105,7 @@ class Store:
     def _open_environment(self, data: Path, opened: OpenData) -> "lmdb.Environment":
         try:
             wanted = max(self._map_bytes, MAP_BYTES_MIN, 2 * (data / manifest.DATA_NAME).stat().st_size)
+            wanted = min(wanted, self._max_bytes or wanted)  # LMDB takes more if there is more already
             while True:
                 try:
                     env = lmdb.open(str(data), map_size=wanted, readonly=self.read_only, **_FLAGS)
@@ -214,11 +219,12 @@ class Store:
         return int(self._env.info()["last_txnid"])
 
     # ------------------------------------------------------------ writing
-    def commit(self, changes: ChangeSet, *, based_on: int) -> None:
+    def commit(self, changes: ChangeSet, *, based_on: int, is_upkeep: bool = False) -> None:
         """Write the change set in one durable transaction.
 
         ``based_on`` is the ``txn_id`` of the view it was put together from; StoreMoved if that is not the newest.
-        Raises CommitFailed (nothing was written) when the disk is full or refuses.
+        Raises CommitFailed (nothing was written) when the disk is full or refuses, or the bound of the store's size
+        does; what ``is_upkeep`` may go beyond that a little.
         """
         self.assert_usable()
         if self.read_only:
@@ -236,18 +242,21 @@ class Store:
                     _write(txn, self._handles, changes)
                 return
             except lmdb.MapFullError:
-                self._grow()
+                if not self._grow(is_upkeep=is_upkeep):
+                    raise no_room(self._max_bytes) from None
             except lmdb.PanicError as error:
                 self._unusable = "a failed write left LMDB's environment unusable"
                 raise CommitFailed(f"the commit failed: {error}", hint="close and reopen the store") from None
             except lmdb.Error as error:
-                raise CommitFailed(
-                    f"the commit was undone: {error}", hint="make room on the disk, then commit again"
-                ) from None
+                hint = "make room on the disk, then commit again"
+                raise CommitFailed(f"the commit was undone: {error}", hint=hint) from None
 
-    def _grow(self) -> None:
+    def _grow(self, *, is_upkeep: bool = False) -> bool:
         size_bytes = int(self._env.info()["map_size"])
-        self._resize(size_bytes + min(size_bytes, MAP_GROWTH_BYTES_MAX))
+        grown_bytes = grown_map_bytes(size_bytes, self._max_bytes, is_upkeep=is_upkeep)
+        if grown_bytes > size_bytes:
+            self._resize(grown_bytes)
+        return grown_bytes > size_bytes
 
     def _resize(self, map_bytes: int) -> None:
         """A new map moves LMDB's memory: every read view of this handle ends."""

@@ -1,17 +1,19 @@
 """Which trailing windows are due: those of a day that closes, and those with a closed day that a late visit amends."""
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.closing import Closing
-from uniqdb.outbox import TRAILING_DAYS, WindowKey
+from uniqdb.outbox import WindowKey
 
 _DAY = datetime.timedelta(1)
 
 
-def due_by(zone: CalendarZone, closing: Closing, first_s: int | None, late_days_s: Iterable[int]) -> set[WindowKey]:
-    """The windows that one commit makes due.
+def due_by(
+    zone: CalendarZone, closing: Closing, first_s: int | None, late_days_s: Iterable[int], lengths: Sequence[int]
+) -> set[WindowKey]:
+    """The windows of these lengths (in days) that one commit makes due.
 
     ``first_s`` is the store's first visit: days before it are nobody's. ``late_days_s`` are the starts of closed days
     that the commit amends. Cost: five keys for each day that closes, up to 672 for each day that is amended.
@@ -26,17 +28,17 @@ def due_by(zone: CalendarZone, closing: Closing, first_s: int | None, late_days_
         day = first if closed_before is None else max(first, closed_before + _DAY)
         while day <= closed_through:
             if zone.day_start(day) < zone.day_end(day):
-                found |= {WindowKey(days, day.toordinal()) for days in TRAILING_DAYS}
+                found |= {WindowKey(days, day.toordinal()) for days in lengths}
             day += _DAY
         for start_s in late_days_s:
-            found |= _with_day(zone, zone.local_date(start_s), closed_through)
+            found |= _with_day(zone, zone.local_date(start_s), closed_through, lengths)
     return found
 
 
-def _with_day(zone: CalendarZone, late: datetime.date, last: datetime.date) -> set[WindowKey]:
+def _with_day(zone: CalendarZone, late: datetime.date, last: datetime.date, lengths: Sequence[int]) -> set[WindowKey]:
     """The windows of closed days that contain a day."""
     found: set[WindowKey] = set()
-    for days in TRAILING_DAYS:
+    for days in lengths:
         for ahead in range(min(days, (last - late).days + 1)):
             day = late + datetime.timedelta(ahead)
             if zone.day_start(day) < zone.day_end(day):

@@ -5,7 +5,7 @@ unit as one sorted fragment, and `uniqdb.uid_upkeep` moves them on to the partit
 up with one binary search per fragment; the hash only finds candidates, the uid's bytes decide.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -107,6 +107,13 @@ class UidDictionary:
         """Drop everything kept in memory: the store was changed by somebody else."""
         self._recent, self._older, self._layout = UidCache(), UidCache(), None
         self._probes_view = None
+
+    def evict(self, uids: Iterable[str]) -> None:
+        """Forget uids that a successful commit took out of the dictionary."""
+        gone = list(uids)
+        for cache in (self._recent, self._older):
+            found = cache.find(gone)
+            cache.drop(found[found >= 0])
 
     # ------------------------------------------------------------ batches
     def resolve(self, view: ReadView, uids: Sequence[str]) -> Resolved:

@@ -73,8 +73,8 @@ class UidColumns:
         blob = gather(self.blob, self.offsets[start:end], lengths)
         return UidColumns(self.hashes[start:end], offsets_of(lengths), self.ordinals[start:end], lengths, blob)
 
-    def only(self, keep: npt.NDArray[np.bool_]) -> "UidColumns":
-        """The entries that are to be kept, with a blob that holds their bytes and no others."""
+    def only(self, keep: npt.NDArray[np.bool_] | I64Array) -> "UidColumns":
+        """The entries that are to be kept, by a mask or by positions that ascend; with a blob of their bytes alone."""
         lengths = self.lengths[keep]
         blob = gather(self.blob, self.offsets[keep], lengths)
         return UidColumns(self.hashes[keep], offsets_of(lengths), self.ordinals[keep], lengths, blob)

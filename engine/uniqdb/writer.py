@@ -1,13 +1,15 @@
 """One commit: visits, refused records, what sources remember, and what closes by them, together or not at all."""
 
 import gc
+import weakref
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import compress
 
 import msgspec
 import numpy as np
 
-from uniqdb.batch import Level, levels
+from uniqdb.batch import Level, bitmap_of, levels
 from uniqdb.bucket_members import BucketMembers, Staged
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.change_set import ChangeSet
@@ -16,15 +18,18 @@ from uniqdb.commit_plan import CommitPlan
 from uniqdb.erasure import Erasure, erase
 from uniqdb.format import Database
 from uniqdb.granularity import Granularity
+from uniqdb.horizons import RetentionRow, read_retention
 from uniqdb.intake import Advance, Taken, write_advance
 from uniqdb.meta import STATE_KEY, GapRow, SourceRow, StateRow, read_state, with_gaps, write_row
 from uniqdb.options import OpenOptions
 from uniqdb.outbox import (
+    TRAILING_DAYS,
     WindowKey,
     WindowRow,
     acknowledge,
     all_bucket_keys,
     mark_due,
+    mark_not_due,
     quarantine_key,
     queue,
     queue_window,
@@ -35,6 +40,7 @@ from uniqdb.store_clock import OpenSources, pass_time
 from uniqdb.trailing import due_by
 from uniqdb.uid_dictionary import Resolved, UidDictionary
 from uniqdb.uid_upkeep import DictionaryUpkeep
+from uniqdb.upkeep_step import LiveMarks, Step, StepOutcome
 from uniqdb.visit import I64Array
 
 
@@ -61,6 +67,8 @@ class Commit:
     """What leaves the outbox: keys, each with the commit number of what was sent."""
     windows: list[tuple[WindowKey, WindowRow, bytes]] = field(default_factory=list)
     """Trailing windows that were worked out, with their records."""
+    not_due: list[WindowKey] = field(default_factory=list)
+    """Trailing windows that cannot be worked out, because the days that they need are no longer kept."""
     gaps: list[GapRow] = field(default_factory=list)
     """Records of topics that were given up; one with the source and offset of an open gap says where that ends."""
     erasure: Erasure | None = None
@@ -105,7 +113,54 @@ class Writer:
         self._upkeep = DictionaryUpkeep(dictionary, options.dictionary)
         self._quarantine_max_rows = options.quarantine_max_rows
         self._allowed_lateness_s = options.allowed_lateness_s
+        self._window_days = [days for days in TRAILING_DAYS if options.retention.keeps_window(days)]
         self._sources: OpenSources | None = None
+        self._retention: RetentionRow | None = None
+        self._expired_before_s = 0
+        self._marks: weakref.WeakSet[LiveMarks] = weakref.WeakSet()
+
+    def retention(self) -> RetentionRow:
+        """How far the store was swept, as of the last commit."""
+        if self._retention is None:
+            self._retention = read_retention(self._store.view())
+            self._expired_before_s = self._retention.expired_before_s
+        return self._retention
+
+    @property
+    def expired_before_s(self) -> int:
+        """Visits before this count nowhere any more (Unix seconds)."""
+        if self._retention is None:
+            self.retention()
+        return self._expired_before_s
+
+    def mark(self, marks: LiveMarks) -> None:
+        """From now on add to these marks every ordinal that is looked up or allocated, until they are forgotten."""
+        self._marks.add(marks)
+
+    def change(self, step: Step) -> StepOutcome | None:
+        """Carry out a step of upkeep, durably, in a transaction of its own, and evict what it removed.
+
+        No visit is looked up between its transaction and the eviction. Raises CommitFailed: then nothing was written.
+        """
+        while True:
+            plan = self._plan()
+            outcome = step(plan, msgspec.structs.replace(read_state(plan.view), commit_number=plan.number))
+            if outcome is None:
+                return None
+            write_row(plan.changes, Database.META, STATE_KEY, outcome.state)
+            try:
+                self._store.commit(plan.changes, based_on=plan.view.txn_id, is_upkeep=True)
+            except StoreMoved:
+                self.forget_cached()
+                continue
+            except BaseException:
+                self._forget_planned()
+                raise
+            self._retention = None
+            self._members.evict(outcome.gone)
+            self._members.take_rows(outcome.rows)
+            self._dictionary.evict(outcome.uids)
+            return outcome
 
     def open_sources(self) -> OpenSources:
         """The sources that the store's clock waits for, as of the last commit."""
@@ -171,7 +226,7 @@ class Writer:
             plan = self._plan()
             before = read_state(plan.view)
             state = msgspec.structs.replace(before, commit_number=plan.number)
-            state = erase(plan, state, (self._dictionary, self._zone), erasure)
+            state = erase(plan, state, (self._dictionary, self._zone, self._window_days), erasure)
             if erasure.outcome is None:
                 return before
             write_row(plan.changes, Database.META, STATE_KEY, state)
@@ -180,19 +235,22 @@ class Writer:
             except StoreMoved:
                 self.forget_cached()
                 continue
-            self._forget_contents()
+            self._forget_planned()
             return state
 
     def forget_cached(self) -> None:
         """Drop what is kept in memory."""
-        self._forget_contents()
+        self._forget_planned()
         self._sources = None
+        for marks in self._marks:
+            marks.valid = False
 
-    def _forget_contents(self) -> None:
-        """Drop what is kept of uids and buckets."""
+    def _forget_planned(self) -> None:
+        """Drop what may be wrong when it is not known whether a transaction was written."""
         self._dictionary.forget_cached()
         self._members.forget_cached()
         self._upkeep.forget_cached()
+        self._retention = None
 
     def _plan(self) -> CommitPlan:
         view = self._store.view()
@@ -215,20 +273,36 @@ class Writer:
 
     def _add_visits(
         self, plan: CommitPlan, state: StateRow, commit: Commit, closing: Closing
-    ) -> tuple[Resolved, list[Staged], StateRow]:
-        resolved = self._dictionary.resolve(plan.view, commit.uids)
+    ) -> tuple[Resolved | None, list[Staged], StateRow]:
+        retention, times_s, uids = self.retention(), commit.event_times_s, commit.uids
+        if int(times_s.min()) < retention.expired_before_s:
+            is_kept = times_s >= retention.expired_before_s
+            times_s, uids = times_s[is_kept], list(compress(uids, is_kept.tolist()))
+            state = msgspec.structs.replace(state, expired=state.expired + len(commit.uids) - len(uids))
+            if not uids:
+                return None, [], state
+        resolved = self._dictionary.resolve(plan.view, uids)
+        for marks in self._marks:  # before the commit: whatever becomes of it, these uids stay
+            marks.live |= bitmap_of(np.unique(resolved.ordinals).astype(np.uint32))
         staged: list[Staged] = []
+        skipped: Counter[str] = Counter()
         new_starts: dict[Granularity, I64Array] = {}
-        for level in levels(self._zone, commit.event_times_s, resolved.ordinals):
+        for whole in levels(self._zone, times_s, resolved.ordinals):
+            granularity = whole.granularity
+            level, skipped[granularity.word] = whole.since(retention.kept_from_s(granularity))
+            if not len(level.starts_s):
+                new_starts[granularity] = level.starts_s
+                continue
             finer_rows = self._finer_rows(level, new_starts)
             statuses = closing.statuses(level)
-            done, new_starts[level.granularity] = self._members.apply(plan, level, finer_rows, statuses)
+            done, new_starts[granularity] = self._members.apply(plan, level, finer_rows, statuses)
             staged += done
         self._upkeep.write_new(plan, resolved)
-        first, last = int(commit.event_times_s.min()), int(commit.event_times_s.max())
+        first, last = int(times_s.min()), int(times_s.max())
         state = msgspec.structs.replace(
             state,
-            visits=state.visits + len(commit.uids),
+            visits=state.visits + len(uids),
+            skipped=dict(Counter(state.skipped) + skipped),
             weeks=state.weeks + len(new_starts[Granularity.WEEK]),
             years=state.years + len(new_starts[Granularity.YEAR]),
             event_time_s_min=first if state.event_time_s_min is None else min(first, state.event_time_s_min),
@@ -240,16 +314,19 @@ class Writer:
     def _queue(self, plan: CommitPlan, state: StateRow, commit: Commit, changed: tuple[Closing, int]) -> StateRow:
         """Say what is to be published of what the commit changes, and take out what has been."""
         closing, first_id = changed
+        lengths = self._window_days
         if commit.gaps:
             state = msgspec.structs.replace(state, gaps=with_gaps(state.gaps, commit.gaps))
         if commit.is_publishing and not state.publishes:
             state = msgspec.structs.replace(state, publishes=True)
             queue(plan, all_bucket_keys(plan.view))
-            mark_due(plan, due_by(self._zone, closing.from_the_start(), state.event_time_s_min, ()))
+            mark_due(plan, due_by(self._zone, closing.from_the_start(), state.event_time_s_min, (), lengths))
         if state.publishes:
             queue(plan, plan.changes.keys(Database.BUCKETS))
             queue(plan, map(quarantine_key, range(first_id, state.quarantine_next_id)))
-            mark_due(plan, due_by(self._zone, closing, state.event_time_s_min, closing.late_days_s))
+            late_days_s = closing.late_days_s
+            mark_due(plan, due_by(self._zone, closing, state.event_time_s_min, late_days_s, lengths))
+        mark_not_due(plan, commit.not_due)
         acknowledge(plan, commit.published)
         for key, row, record in commit.windows:
             queue_window(plan, key, row, record)

@@ -33,25 +33,30 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
             }
         ),
     ),
-    ("store", frozenset({"change_set", "manifest", "read_view", "generations", "store", "commit_plan", "fresh_data"})),
+    (
+        "store",
+        frozenset(
+            {
+                *("change_set", "manifest", "read_view", "generations", "map_room", "store", "commit_plan"),
+                *("fresh_data",),
+            }
+        ),
+    ),
     (
         "fragments",
         frozenset(
-            {"fragments", "handle_lock", "meta", "quarantine", "intake", "completeness", "outbox", "requests", "audit"}
+            {
+                *("fragments", "handle_lock", "meta", "quarantine", "intake", "completeness", "outbox", "requests"),
+                *("audit", "horizons", "upkeep_step"),
+            }
         ),
     ),
     (
         "members",
         frozenset(
             {
-                "uid_dictionary",
-                "uid_upkeep",
-                "small_buckets",
-                "bucket_members",
-                "closing",
-                "store_clock",
-                "trailing",
-                "uid_removal",
+                *("uid_dictionary", "uid_upkeep", "small_buckets", "bucket_members", "closing", "store_clock"),
+                *("trailing", "uid_removal", "dead_uids"),
             }
         ),
     ),
@@ -64,7 +69,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
             {
                 *("", "engine", "creation", "info", "reading", "writer", "call_sources"),
                 *("quarantine_review", "source_clocks", "request_handlers", "gauges"),
-                *("compaction", "erasure", "forgetting"),
+                *("compaction", "erasure", "forgetting", "pending_visits", "sweeping"),
             }
         ),
     ),

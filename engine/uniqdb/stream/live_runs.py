@@ -43,6 +43,14 @@ class LiveRuns:
         if self._desk is not None:
             self._desk.serve()
 
+    def serve_only(self, kind: str) -> None:
+        """Carry out the requests of one kind that wait, which neither need nor touch what the runs have not committed.
+
+        For a writer whose commits are refused for the time being.
+        """
+        if self._desk is not None:
+            self._desk.serve(kind)
+
     @contextmanager
     def _between_commits(self) -> Iterator[None]:
         """All that was read is in the store; afterwards each run sees what has become of its source."""

@@ -3,15 +3,16 @@
 import datetime
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from uniqdb.engine import Engine
-from uniqdb.errors import KafkaUnreachable
+from uniqdb.errors import CommitFailed, KafkaUnreachable, WindowNotKept
 from uniqdb.outbox import TRAILING_DAYS, WindowKey, WindowRow, read_due, read_window
 from uniqdb.stream.emission import WINDOW_INTERVAL_S, Emission, EmissionRules, Urgency, work_out
 from uniqdb.stream.kafka_settings import RareLog
 from uniqdb.stream.observer import SILENT, Observer
 from uniqdb.stream.publisher import Publisher
-from uniqdb.writer import Commit
+from uniqdb.writer import Commit, nothing
 
 RETRY_PAUSE_S = 1.0
 WINDOWS_TURN_S = 0.2
@@ -48,9 +49,11 @@ class Publishing:
     def windows(self, *, everything: bool = False) -> list[Window]:
         """Trailing windows that are due, worked out, as many as there is time for; to be written by the next commit.
 
-        ``everything``: also those that were worked out within the hour.
+        ``everything``: also those that were worked out within the hour. Those whose days are no longer kept keep the
+        record that they have, if any, and are due no longer.
         """
         found: list[Window] = []
+        not_kept: list[WindowKey] = []
         end_at_s = time.monotonic() + WINDOWS_TURN_S
         with self._engine.snapshot() as snapshot:
             for key in list(read_due(snapshot.answers.view)):
@@ -59,8 +62,19 @@ class Publishing:
                     break
                 if not everything and now_s - self._worked_out_at_s.get(key, -WINDOW_INTERVAL_S) < WINDOW_INTERVAL_S:
                     continue
-                found.append(work_out(snapshot, key))
+                try:
+                    found.append(work_out(snapshot, key))
+                except WindowNotKept:
+                    not_kept.append(key)
                 self._worked_out_at_s[key] = now_s
+        if not_kept:
+            try:
+                self._engine.write(replace(nothing(), not_due=not_kept))
+            except CommitFailed:  # there is no room for it now; they are looked at again
+                self._log.say(
+                    "not kept",
+                    f"{len(not_kept):,} trailing windows cannot be worked out: their days are no longer kept",
+                )
         if len(self._worked_out_at_s) > 10_000:
             now_s = time.monotonic()
             self._worked_out_at_s = {
@@ -72,9 +86,11 @@ class Publishing:
         """The trailing windows that end with a day, worked out, to be written by the next commit.
 
         By default the day of the store's clock. A day that is not over has provisional ones; of one that is over only
-        those that were never published, for the others are final or due. Raises NotFound for a store without visits.
+        those that were never published, for the others are final or due. Left out are those whose days are not kept.
+        Raises NotFound for a store without visits, WindowNotKept if no window of the day can be worked out.
         """
         found: list[Window] = []
+        gone: WindowNotKept | None = None
         with self._engine.snapshot() as snapshot:
             answers = snapshot.answers
             day = as_of or answers.zone.local_date(answers.as_of_default_s())
@@ -82,7 +98,12 @@ class Publishing:
             for days in TRAILING_DAYS:
                 key = WindowKey(days, day.toordinal())
                 if is_open or read_window(answers.view, key) is None:
-                    found.append(work_out(snapshot, key, is_provisional=is_open))
+                    try:
+                        found.append(work_out(snapshot, key, is_provisional=is_open))
+                    except WindowNotKept as error:
+                        gone = error
+        if gone is not None and not found:
+            raise gone
         return found
 
     def turn(self, urgency: Urgency) -> bool:

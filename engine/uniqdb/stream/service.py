@@ -23,6 +23,7 @@ from uniqdb.source_clocks import reset_clock
 from uniqdb.stream.decoding import Decoded, Decoding
 from uniqdb.stream.emission import Urgency
 from uniqdb.stream.file_identity import assert_same_settings, new_row
+from uniqdb.stream.hourly_sweep import HourlySweep
 from uniqdb.stream.kafka_identity import TopicIdentity
 from uniqdb.stream.kafka_settings import KafkaHooks, KafkaSettings, RareLog
 from uniqdb.stream.kafka_source import KafkaSource
@@ -30,7 +31,9 @@ from uniqdb.stream.live_runs import LiveRuns
 from uniqdb.stream.partition import Moment, Partition
 from uniqdb.stream.publisher import Publisher
 from uniqdb.stream.publishing import EVERYTHING, RETRY_PAUSE_S, Publishing, Window
+from uniqdb.stream.room import PatientCommits
 from uniqdb.stream.service_options import ServiceOptions, ServiceSummary
+from uniqdb.sweeping import SWEEP
 from uniqdb.writer import Commit, nothing
 
 T = TypeVar("T")
@@ -82,6 +85,8 @@ class StreamService:
             self._state = snapshot.answers.state
         self._live = LiveRuns(engine, serve_requests=True, more_handlers={PUBLISH_TRAILING: self._publish_trailing})
         self._live.enter(self)
+        self._sweep = HourlySweep(engine, options.wall_clock, self._hooks.on_log)
+        self._commits = PatientCommits(engine, self._hooks, self._make_room)
         self._open_gaps = {gap.source: gap for gap in self._state.gaps if gap.to_s is None}
         self._open(list(self._source.positions))
         self._vanished = self._end_vanished(stored)
@@ -94,6 +99,7 @@ class StreamService:
         while not self._hooks.should_stop():
             self._turn()
             self._live.serve()
+            self._sweep.turn(may_begin=not self._reads_history())
             if ends is not None and all(self._position(one) >= end for one, end in ends.items()):
                 self._finish()
                 break
@@ -168,6 +174,11 @@ class StreamService:
         """Commit all that was read."""
         self._take(self._decoding.rest())
         self._commit()
+
+    def _make_room(self) -> None:
+        """While a commit waits for room: sweeping needs little of it, and makes some."""
+        self._sweep.turn()
+        self._live.serve_only(SWEEP)
 
     def take_over(self) -> None:
         """After a request: go on from what the store has of the partitions now."""
@@ -345,7 +356,7 @@ class StreamService:
             return
         self._tried_minute = self._reached_minute()
         begun_at_s = time.monotonic()
-        before, self._state = self._state, self._engine.write(commit)
+        before, self._state = self._state, self._commits.write(commit)
         self._observer.committed(before, self._state, time.monotonic() - begun_at_s)
         for number, row in rows.items():
             self._partitions[number].committed(row)

@@ -1,0 +1,40 @@
+"""Visits of calls that wait for the commit of their handle."""
+
+import numpy as np
+
+from uniqdb.quarantine import Quarantined
+from uniqdb.writer import Commit
+
+
+class PendingVisits:
+    """Accepted and refused visits without a source, in the order of the calls. Not thread-safe."""
+
+    __slots__ = ("_indexed", "_uid_times_s", "refused", "times_s", "uids")
+
+    def __init__(self, times_s: list[int] | None = None, uids: list[str] | None = None) -> None:
+        self.times_s, self.uids = times_s or [], uids or []
+        self.refused: list[Quarantined] = []
+        self._uid_times_s: dict[str, list[int]] = {}
+        self._indexed = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.uids or self.refused)
+
+    def __len__(self) -> int:
+        return len(self.uids) + len(self.refused)
+
+    def commit(self, reference_s: int, most: int | None = None) -> Commit:
+        """All of it, or the first so many visits with all that was refused, as a commit."""
+        times_s = np.array(self.times_s[:most], np.int64)
+        return Commit(times_s, self.uids[:most], self.refused, reference_s=reference_s)
+
+    def after(self, committed: int) -> "PendingVisits":
+        """What is left once so many visits, and all that was refused, are in the store."""
+        return PendingVisits(self.times_s[committed:], self.uids[committed:])
+
+    def times_of(self, uid: str, from_s: int) -> list[int]:
+        """Event times of the uid's visits from a moment on; indexed once per added visit."""
+        for at in range(self._indexed, len(self.uids)):
+            self._uid_times_s.setdefault(self.uids[at], []).append(self.times_s[at])
+        self._indexed = len(self.uids)
+        return [time_s for time_s in self._uid_times_s.get(uid, ()) if time_s >= from_s]
