@@ -152,7 +152,8 @@ def remove_others(store_path: Path, current: Manifest) -> list[str]:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.unlink()
     return held
 
 
