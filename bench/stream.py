@@ -1,11 +1,11 @@
 """From a real Kafka topic: `uniqdb serve-stream --until-caught-up` against the loop that everybody writes first.
 
-    .venv/bin/python bench/stream.py [--records 2000000] [--record-bytes 300] [--rounds 3]
+    .venv/bin/python bench/stream.py [--records 2000000] [--record-bytes 300] [--rounds 3] [--bytewax-python PYTHON]
 
 The loop polls message by message, decodes with `json` and keeps a set per minute, in memory: no other granularity,
-nothing durable, nothing published. uniqdb counts six granularities, durably, and
-publishes every count. All run on the same broker and topic of two partitions, one after the other by turns, each in a
-process of its own that is timed as a whole; medians. The counts of all minutes must agree.
+nothing durable, nothing published; so does Bytewax, where a Python that has it is named. uniqdb counts six
+granularities, durably, and publishes every count. All run on the same broker and topic of two partitions, one after the
+other by turns, each in a process of its own that is timed as a whole; medians. The counts of all minutes must agree.
 """
 
 import argparse
@@ -92,19 +92,21 @@ def ours_once(servers: str, store: Path) -> str:
         return digest({one.start_ts: one.count for one in db.series("minute")})
 
 
-def timed(kind: str, broker: LocalBroker, records: int, store: Path) -> tuple[float, str]:
+def timed(kind: str, broker: LocalBroker, records: int, store: Path, bytewax_python: Path | None) -> tuple[float, str]:
     """(seconds, digest) of one process."""
     begun_s = time.perf_counter()
     if kind == "uniqdb":
         found = ours_once(broker.bootstrap, store)
     else:
         command = [sys.executable, str(HERE / "stream.py"), "--once", kind, broker.bootstrap, str(records)]
+        if kind == "bytewax":
+            command = [str(bytewax_python), str(HERE / "bytewax_minutes.py"), broker.bootstrap, TOPIC]
         found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1]
     return time.perf_counter() - begun_s, found
 
 
-def run(records: int, record_bytes: int, rounds: int) -> dict[str, Any]:
-    kinds = ["loop", "uniqdb"]
+def run(records: int, record_bytes: int, rounds: int, bytewax_python: Path | None = None) -> dict[str, Any]:
+    kinds = ["loop", "uniqdb", *(["bytewax"] if bytewax_python else [])]
     speeds: dict[str, list[float]] = {kind: [] for kind in kinds}
     digests: set[str] = set()
     with local_broker(BrokerOptions(jvm_options=("-Xmx512m",))) as broker, tempfile.TemporaryDirectory() as folder:
@@ -112,13 +114,16 @@ def run(records: int, record_bytes: int, rounds: int) -> dict[str, Any]:
         for number in range(rounds):
             for kind in kinds:
                 store = Path(folder) / f"round{number}"
-                seconds, found = timed(kind, broker, records, store)
+                seconds, found = timed(kind, broker, records, store, bytewax_python)
                 speeds[kind].append(records / seconds)
                 digests.add(found)
                 shutil.rmtree(store, ignore_errors=True)
     medians = {f"{kind}_records_per_s": statistics.median(found) for kind, found in speeds.items()}
-    ratio = medians["uniqdb_records_per_s"] / medians["loop_records_per_s"]
-    return {**medians, "uniqdb_over_loop": ratio, "results_agree": int(len(digests) == 1)}
+    ratios = {
+        f"uniqdb_over_{kind}": medians["uniqdb_records_per_s"] / medians[f"{kind}_records_per_s"] for kind in kinds
+    }
+    del ratios["uniqdb_over_uniqdb"]
+    return {**medians, **ratios, "results_agree": int(len(digests) == 1)}
 
 
 def main() -> None:
@@ -126,6 +131,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=2_000_000)
     parser.add_argument("--record-bytes", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--bytewax-python", type=Path, help="a Python that has bytewax and confluent-kafka")
     parser.add_argument("--once", nargs=3, metavar=("KIND", "SERVERS", "RECORDS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.once:
@@ -135,7 +141,7 @@ def main() -> None:
     show_machine()
     show("records", options.records)
     show("record_bytes", options.record_bytes)
-    for name, value in run(options.records, options.record_bytes, options.rounds).items():
+    for name, value in run(options.records, options.record_bytes, options.rounds, options.bytewax_python).items():
         show(name, value)
 
 

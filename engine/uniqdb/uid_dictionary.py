@@ -28,6 +28,7 @@ from uniqdb.format import (
 )
 from uniqdb.limits import ORDINAL_MAX, UID_CACHE_ENTRIES
 from uniqdb.store import ReadView
+from uniqdb.uid_cache import UidCache
 from uniqdb.uid_fragment import I64Array, Query, U64Array, UidColumns, UidProbe, entries_in, probe
 
 DICTIONARY_KEY = b"dictionary"
@@ -89,8 +90,7 @@ class UidDictionary:
 
     def __init__(self, hash_seed: int, *, cache_entries: int = UID_CACHE_ENTRIES) -> None:
         self._seed, self._cache_entries = hash_seed, cache_entries
-        self._recent: dict[str, int] = {}
-        self._older: dict[str, int] = {}
+        self._recent, self._older = UidCache(), UidCache()
         self._layout: Layout | None = None
         self._probes: dict[bytes, list[UidProbe]] = {}
         self._probes_view: ReadView | None = None
@@ -105,7 +105,7 @@ class UidDictionary:
 
     def forget_cached(self) -> None:
         """Drop everything kept in memory: the store was changed by somebody else."""
-        self._recent, self._older, self._layout = {}, {}, None
+        self._recent, self._older, self._layout = UidCache(), UidCache(), None
         self._probes_view = None
 
     # ------------------------------------------------------------ batches
@@ -115,14 +115,17 @@ class UidDictionary:
         Nothing is changed: `uniqdb.uid_upkeep.write_new` adds the new uids to a change set, `remember` the cache.
         """
         row = self.row(view)
-        ordinals = np.fromiter(map(self._recent.get, uids, repeat(-1)), np.int64, len(uids))
+        ordinals = self._recent.find(uids)
         missing = np.flatnonzero(ordinals < 0)
         if not len(missing):
             return Resolved(ordinals, {}, [], np.empty(0, np.uint64), row.next_ordinal)
         missed = [uids[at] for at in missing.tolist()]
-        older = self._older
-        known = {uid: older[uid] for uid in missed if uid in older} if older else {}
-        asked = [uid for uid in dict.fromkeys(missed) if uid not in known]
+        asked = list(dict.fromkeys(missed))
+        known: dict[str, int] = {}
+        if len(self._older):
+            older = self._older.find(asked)
+            known = {uid: ordinal for uid, ordinal in zip(asked, older.tolist(), strict=True) if ordinal >= 0}
+            asked = [asked[at] for at in np.flatnonzero(older < 0).tolist()]
         encoded = list(map(str.encode, asked))
         hashes = self.hashes_of(encoded)
         stored = self.lookup(view, encoded, hashes)
@@ -139,9 +142,11 @@ class UidDictionary:
 
     def remember(self, resolved: Resolved) -> None:
         """Put a committed batch's uids into the cache. When half of it is full, the older half is dropped."""
-        self._recent.update(resolved.known)
+        if resolved.known:
+            uids = list(resolved.known)
+            self._recent.add(uids, np.fromiter(resolved.known.values(), np.int64, len(uids)))
         if len(self._recent) > self._cache_entries // 2:
-            self._recent, self._older = {}, self._recent
+            self._recent, self._older = UidCache(), self._recent
 
     def row(self, view: ReadView) -> DictionaryRow:
         """The dictionary's own row in ``meta``."""

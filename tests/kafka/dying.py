@@ -1,11 +1,14 @@
 """`uniqdb serve-stream` that kills itself at a named step: the n-th time that it comes there.
 
 python tests/kafka/dying.py "after consume" 3 serve-stream --until-caught-up ...
+
+With the step "slowly" it reads ten records and pauses, so that others have the time to kill it in the middle.
 """
 
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -57,7 +60,9 @@ def arm(name: str, step: Step) -> None:
         step.reached(days and day(state) > days[-1])
         days.append(day(state))
 
-    if name == "after consume":
+    if name == "slowly":
+        wrap(KafkaSource, "poll", lambda *_: time.sleep(0.15), nothing)
+    elif name == "after consume":
         wrap(KafkaSource, "poll", nothing, lambda _, batches, *__: step.reached(batches))
     elif name == "before commit":
         wrap(Writer, "commit", lambda _, commit: step.reached(commit.uids), nothing)
@@ -74,7 +79,7 @@ def arm(name: str, step: Step) -> None:
 
 
 if __name__ == "__main__":
-    service.POLL_RECORDS = 100
+    service.POLL_RECORDS = 10 if sys.argv[1] == "slowly" else 100
     arm(sys.argv[1], Step(int(sys.argv[2])))
     del sys.argv[1:3]
     run()

@@ -17,6 +17,7 @@ from model import GRANULARITIES
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE_STREAM = [sys.executable, "-m", "uniqdb_cli", "serve-stream"]
+DYING = Path(__file__).with_name("dying.py")
 NAMES = (*GRANULARITIES, "trailing", "quarantine")
 Buckets = dict[tuple[str, int], tuple[int, int]]
 
@@ -69,6 +70,13 @@ class Served:
             child.wait()
             assert child.stderr is not None
             child.stderr.close()
+
+    @contextmanager
+    def start_dying(self, step: str, times: int, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
+        """One that kills itself when it comes to the step for so many times; see `dying.py`."""
+        command = [sys.executable, str(DYING), step, str(times), "serve-stream"]
+        with self.start(*arguments, command=command) as child:
+            yield child
 
     def run(self, *arguments: str, code: int = 0, **environment: str) -> str:
         """Run to the end; what it said."""

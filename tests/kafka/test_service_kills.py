@@ -1,8 +1,6 @@
 """kill -9 of the service, at named steps and at random: in the end store and topics are as true as without."""
 
 import signal
-import subprocess
-import sys
 import time
 from datetime import date, timedelta
 from pathlib import Path
@@ -10,6 +8,7 @@ from random import Random
 
 import pytest
 
+import uniqdb
 from kafka.cluster import Cluster
 from kafka.serving import Served, line
 from kafka.test_service import WINDOWS, forty_days, spread
@@ -19,7 +18,6 @@ STEPS = [
     *("after consume", "before commit", "after commit", "after produce"),
     *("after the acknowledgement", "at a day's close"),
 ]
-DYING = Path(__file__).with_name("dying.py")
 
 
 @pytest.fixture
@@ -30,18 +28,10 @@ def served(cluster: Cluster, topic: str, tmp_path: Path) -> Served:
 def die(served: Served, step: str, times: int) -> bool:
     """A run that kills itself; False if it came to its end before."""
     served.environment["UNIQDB_COMMIT_VISITS"] = "100"
-    command = [sys.executable, str(DYING), step, str(times), "serve-stream", "--store", str(served.store)]
-    command += ["--bootstrap-servers", served.cluster.broker.bootstrap, "--input-topic", served.topic]
-    done = subprocess.run(
-        [*command, "--until-caught-up"],
-        env=served.environment,
-        timeout=120,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode != 0
+    with served.start_dying(step, times, "--until-caught-up") as child:
+        said = child.communicate(timeout=120)[1]
+    assert child.returncode in (0, -signal.SIGKILL), said
+    return child.returncode != 0
 
 
 def assert_true(served: Served, model: Model, last_closed: date) -> None:
@@ -66,8 +56,9 @@ def assert_true(served: Served, model: Model, last_closed: date) -> None:
 def kill_at(served: Served, step: str, times: list[int]) -> None:
     visits, model = forty_days()
     spread(served.cluster, served.topic, [line(*one) for one in visits], 1)
-    for one in times:
-        die(served, step, one)
+    died = sum(die(served, step, one) for one in times)
+    print(step, "died", died, "times of", len(times), flush=True)
+    assert died, "no run came to that step"
     assert_true(served, model, date(2016, 8, 18))
 
 
@@ -87,13 +78,21 @@ def test_kills_at_every_step_change_nothing(served: Served, step: str) -> None:
 def test_kills_at_random_change_nothing(served: Served, number: int) -> None:
     visits, model = forty_days()
     spread(served.cluster, served.topic, [line(*one) for one in visits], 1)
-    served.environment["UNIQDB_COMMIT_VISITS"] = "40"
+    served.environment["UNIQDB_COMMIT_VISITS"] = "20"
     rng = Random(number)
-    kills = 0
-    while kills < 10:
-        with served.start() as child:
-            time.sleep(rng.uniform(0.3, 3.0))
+    midway = 0
+    for _ in range(10):
+        with served.start_dying("slowly", 0) as child:
+            time.sleep(rng.uniform(0.7, 3.0))
             child.send_signal(signal.SIGKILL)
-            kills += 1
-    print(number, "kills", kills, flush=True)
+            assert child.wait() == -signal.SIGKILL
+        midway += 0 < visits_in(served) < len(visits)
+    print(number, "kills 10, of these between the first and the last commit of visits:", midway, flush=True)
     assert_true(served, model, date(2016, 8, 18))
+
+
+def visits_in(served: Served) -> int:
+    if not served.store.exists():
+        return 0
+    with uniqdb.open(served.store, read_only=True) as db:
+        return db.info().visits

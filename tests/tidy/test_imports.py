@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                     "record",
                     "format",
                 ),
-                *("batch", "uid_fragment"),
+                *("batch", "uid_fragment", "uid_cache"),
                 *("recent_times", "held_visits", "dense_stretch"),
             }
         ),

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -251,10 +252,10 @@ class KafkaSource:
         records: list[Message] = []
         ends: dict[int, int] = {}
         errors: list[Message] = []
-        failures = list(map(Message.error, messages))
-        if not any(failures):  # the usual case, without a line of Python per record
+        if not any(map(Message.error, messages)):  # the usual case, without a line of Python per record
             return self._batches(messages, ends)
-        for message, failure in zip(messages, failures, strict=True):
+        for message in messages:
+            failure = message.error()
             if failure is None:
                 records.append(message)
             elif failure.code() == KafkaError._PARTITION_EOF:
@@ -281,7 +282,7 @@ class KafkaSource:
         for partition in sorted(groups.keys() | ends.keys()):
             group = groups.get(partition, [])
             first_offset = self._fence.next_offsets[partition]
-            offsets = np.array(list(map(Message.offset, group)), np.int64)
+            offsets = np.fromiter(map(Message.offset, group), np.int64, len(group))
             passed = self._fence.admit(partition, offsets)
             at_end = Passed(0, 0)
             if passed.jump is None and partition in ends:
@@ -362,7 +363,7 @@ def _end_of_what_was_kept(reason: str) -> int | None:
 
 def _by_partition(records: list[Message]) -> dict[int, list[Message]]:
     """The records of each partition, in their order."""
-    numbers = np.array(list(map(Message.partition, records)), np.int64)
+    numbers = np.fromiter(map(Message.partition, records), np.int64, len(records))
     if not len(records) or (numbers == numbers[0]).all():
         return {int(numbers[0]): records} if records else {}
     order = np.argsort(numbers, kind="stable")
@@ -378,7 +379,7 @@ def _batch(
     partition: int, covered: tuple[int, int], records: list[Message], offsets: I64Array, skipped: int
 ) -> PartitionBatch:
     # Where there is no timestamp the client says -1, as we do.
-    times_ms = np.array([time_ms for _, time_ms in map(Message.timestamp, records)], np.int64)
+    times_ms = np.fromiter(map(itemgetter(1), map(Message.timestamp, records)), np.int64, len(records))
     return PartitionBatch(
         partition,
         *covered,

@@ -129,14 +129,27 @@ class Brokers:
         ends = self.offsets(topic, partitions, Start.LATEST, timeout_s)
         return {partition: (firsts[partition], ends[partition]) for partition in partitions}
 
-    def create(self, new: NewTopic, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
-        """Create a topic. Fine if it is there by now."""
-        question = self._client.create_topics([new], request_timeout=timeout_s)[new.topic]
-        try:
-            self._answer(question, timeout_s)
-        except KafkaUnreachable as error:
-            if _code_of(error) != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise
+    def missing(self, topics: Iterable[str], timeout_s: float = REQUEST_TIMEOUT_S) -> list[str]:
+        """Those of the topics that are not there, in their order; one request for all."""
+        names = list(dict.fromkeys(topics))
+        questions = self._client.describe_topics(TopicCollection(names), request_timeout=timeout_s) if names else {}
+        found: list[str] = []
+        for name in names:
+            try:
+                self.topic_of(name, questions[name], timeout_s)
+            except TopicMissing:
+                found.append(name)
+        return found
+
+    def create(self, topics: Iterable[NewTopic], timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+        """Create topics, in one request. Fine if one is there by now."""
+        new = list(topics)
+        for question in (self._client.create_topics(new, request_timeout=timeout_s) if new else {}).values():
+            try:
+                self._answer(question, timeout_s)
+            except KafkaUnreachable as error:
+                if _code_of(error) != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
 
     def report(self, group: str, topic: str, positions: Mapping[int, int]) -> "Future[object]":
         """Begin to tell lag monitors how far the topic was read, under the name of a consumer group."""

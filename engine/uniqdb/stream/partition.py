@@ -16,7 +16,7 @@ from uniqdb.store import ReadView
 from uniqdb.stream.file_identity import new_row
 from uniqdb.stream.kafka_batch import PartitionBatch
 from uniqdb.visit import FieldSettings, I64Array, Reason, Visits, plausible
-from uniqdb.visit_decoder import VisitDecoder, line_ends
+from uniqdb.visit_decoder import VisitDecoder
 
 KAFKA_KIND = "kafka"
 
@@ -91,8 +91,8 @@ class Partition:
         return delay_s if len(self._delays_s) >= RECENT_VISITS else max(delay_s, self.place.delay_s)
 
     # ------------------------------------------------------------ records
-    def take(self, batch: PartitionBatch, now: Moment) -> None:
-        """Decode and judge the records of a batch."""
+    def take(self, batch: PartitionBatch, visits: Visits | None, now: Moment) -> None:
+        """Judge a batch. ``visits``: of its records, if these are a line each; else they are decoded one by one."""
         self._waiting.records += len(batch.values)
         self._waiting.moved = True
         self.place = msgspec.structs.replace(self.place, next_offset=batch.next_offset)
@@ -107,7 +107,7 @@ class Partition:
             last_arrival_s=last_s,
             largest_arrival_s=max(largest_s, self.place.largest_arrival_s or largest_s),
         )
-        visits, at = self._decode(batch)
+        visits, at = self._one_by_one(batch) if visits is None else self._at_once(batch, visits)
         if not len(visits):
             return
         references_s = arrivals_s[at]
@@ -120,27 +120,11 @@ class Partition:
         believable = plausible(visits.event_times_s)
         self._delays_s = recent_delays_s(self._delays_s, references_s[believable], visits.event_times_s[believable])
 
-    def _decode(self, batch: PartitionBatch) -> tuple[Visits, I64Array]:
+    def _at_once(self, batch: PartitionBatch, visits: Visits) -> tuple[Visits, I64Array]:
         """The visits, and the index of the record of each. What is none is refused here."""
-        visits = self._at_once(batch.values)
-        if visits is None:
-            return self._one_by_one(batch)
         for one in visits.refused:
             self._refuse(batch, one.line, one.record, one.reason)
         return visits, np.arange(len(visits)) if visits.lines is None else np.array(visits.lines, np.int64)
-
-    def _at_once(self, values: list[bytes | None]) -> Visits | None:
-        """The visits of records that are a line each; None if one of them is none, blank, or several lines."""
-        try:
-            block = b"\n".join(values)  # type: ignore[arg-type]  # None is what the except is for
-        except TypeError:
-            return None
-        block += b"\n"
-        ends = line_ends(block)
-        if len(ends) != len(values):
-            return None
-        visits = self._decoder.decode(block, ends)
-        return visits if visits.records == len(values) else None
 
     def _one_by_one(self, batch: PartitionBatch) -> tuple[Visits, I64Array]:
         times_s: list[int] = []

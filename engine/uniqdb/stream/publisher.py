@@ -108,18 +108,16 @@ class Publisher:
 
         Returns the names of the created ones. Topics that are there are left as they are. Raises KafkaUnreachable.
         """
-        created: list[str] = []
-        for name in dict.fromkeys(names):
-            try:
-                self._brokers.describe(name)
-            except TopicMissing:
-                # -1: the brokers' default, which fits clusters of one node and of many.
-                config = {"cleanup.policy": "compact"}
-                self._brokers.create(NewTopic(name, partitions, replication_factor=-1, config=config))
-                created.append(name)
+        created = self._brokers.missing(names)
+        # -1: the brokers' default, which fits clusters of one node and of many.
+        config = {"cleanup.policy": "compact"}
+        self._brokers.create(NewTopic(name, partitions, replication_factor=-1, config=config) for name in created)
         end_at_s = time.monotonic() + self._settings.start_timeout_s
-        for name in created:
-            self._wait_for(name, end_at_s)
+        # Until every broker that we ask knows them.
+        while missing := self._brokers.missing(created):
+            if time.monotonic() > end_at_s:
+                raise TopicMissing(f"Kafka has no topic {missing[0]}", hint="it was just created: start again")
+            time.sleep(_POLL_S)
         return created
 
     def assert_ours(self, topics: Iterable[str], take_over: bool = False) -> None:
@@ -260,17 +258,6 @@ class Publisher:
                 producer.flush(_POLL_S)
 
     # --- whose topic it is ---
-
-    def _wait_for(self, topic: str, end_at_s: float) -> None:
-        """Until every broker that we ask knows a topic that was just created."""
-        while True:
-            try:
-                self._brokers.describe(topic)
-                return
-            except TopicMissing:
-                if time.monotonic() > end_at_s:
-                    raise
-            time.sleep(_POLL_S)
 
     def _last_record(self, place: TopicPartition, first: int, end: int) -> Message | None:
         """The last record of the partition that can be read, or None."""

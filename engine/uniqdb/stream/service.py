@@ -20,6 +20,7 @@ from uniqdb.errors import KafkaUnreachable, PublishRefused, TopicMissing
 from uniqdb.meta import GapRow, KafkaPlace, SourceRow, read_sources
 from uniqdb.request_handlers import PUBLISH_TRAILING, Trailing, understood
 from uniqdb.source_clocks import reset_clock
+from uniqdb.stream.decoding import Decoded, Decoding
 from uniqdb.stream.emission import Urgency
 from uniqdb.stream.file_identity import assert_same_settings, new_row
 from uniqdb.stream.kafka_identity import TopicIdentity
@@ -70,6 +71,7 @@ class StreamService:
         self._source = KafkaSource(settings, options.input_topic, positions, known, self._hooks)
         self._publishing = Publishing(engine, self._publisher, options.rules, self._hooks.on_log)
         self._publishing.observer = self._observer
+        self._decoding = Decoding(options.fields, self._hooks.on_log)
         self._partitions: dict[int, Partition] = {}
         self._looked_at_s = self._windows_looked_at_s = self._reported_at_s = -LOOK_INTERVAL_S
         self._confirmed_at_s = self._published_at_s = -LOOK_INTERVAL_S
@@ -92,7 +94,7 @@ class StreamService:
         while not self._hooks.should_stop():
             self._turn()
             self._live.serve()
-            if ends is not None and all(self._source.positions.get(one, 0) >= end for one, end in ends.items()):
+            if ends is not None and all(self._position(one) >= end for one, end in ends.items()):
                 self._finish()
                 break
         else:
@@ -102,6 +104,7 @@ class StreamService:
 
     def close(self) -> None:
         """Leave Kafka."""
+        self._decoding.close()
         self._source.close()
         self._publisher.close()
 
@@ -126,13 +129,20 @@ class StreamService:
                 self.summary.published = self._publishing.published
 
     def _read(self) -> None:
-        for batch in self._source.poll(POLL_S, POLL_RECORDS):
-            self._partitions[batch.partition].take(batch, self._now())
-            self.summary.records += len(batch.values)
+        self._take(self._decoding.add(self._source.poll(POLL_S, POLL_RECORDS)))
         added = self._source.new_partitions()
         if added:
             self._hooks.on_log(f"{self._options.input_topic} has new partitions: {', '.join(map(str, added))}")
             self._open(added)
+
+    def _take(self, decoded: list[Decoded]) -> None:
+        for one in decoded:
+            self._partitions[one.batch.partition].take(one.batch, one.visits, self._now())
+            self.summary.records += len(one.batch.values)
+
+    def _position(self, number: int) -> int:
+        """How far the records of a partition were taken; some may still be on their way from the source."""
+        return self._partitions[number].place.next_offset if number in self._partitions else 0
 
     def _finish(self) -> None:
         """All that the topic held at the start was read: count it all, work out and publish it all."""
@@ -148,14 +158,15 @@ class StreamService:
 
     def _stop(self) -> None:
         """Asked to stop: commit, and publish what only waited for its turn."""
-        self._commit()
+        self.settle()
         urgency = Urgency(at_once=True, finals_only=self._reads_history())
         self._publishing.everything(urgency, self._commit, time.monotonic() + FLUSH_S)
         self.summary.published = self._publishing.published
 
     # ------------------------------------------------------------ requests
     def settle(self) -> None:
-        """Before a request: commit what waits."""
+        """Commit all that was read."""
+        self._take(self._decoding.rest())
         self._commit()
 
     def take_over(self) -> None:
@@ -240,8 +251,7 @@ class StreamService:
             self._caught_up = {}
             self._observer.looked(None, self._partitions, history=self._reads_history())
             return
-        positions = self._source.positions
-        self._caught_up = {one: positions.get(one, 0) >= end for one, end in ends.items()}
+        self._caught_up = {one: self._position(one) >= end for one, end in ends.items()}
         self._observer.looked(ends, self._partitions, history=self._reads_history())
 
     def _reads_history(self) -> bool:
