@@ -56,7 +56,7 @@ class Seen:
 
 
 def look(engine: "Engine", address: Address | None) -> Seen:
-    """As of the newest commit. Cost: 0.1 ms, and a row for each source."""
+    """As of the newest commit. Cost: a millisecond, and a row for each source."""
     from uniqdb.gauges import read_gauges
     from uniqdb.granularity import Granularity
     from uniqdb.meta import read_sources

@@ -47,7 +47,7 @@ class StoreGauges(msgspec.Struct, frozen=True, kw_only=True):
 def read_gauges(engine: Engine) -> StoreGauges:
     """The figures as of the newest commit. A writing handle commits what waits first.
 
-    Cost: 0.1 ms; up to 20 ms while thousands of buckets are open or wait to be published. Raises StoreCorrupt.
+    Cost: half a millisecond; up to 20 ms while thousands of buckets are open or wait. Raises StoreCorrupt.
     """
     with engine.snapshot() as snapshot:
         return _of(snapshot, shutil.disk_usage(engine.path).free)

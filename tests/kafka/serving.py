@@ -16,8 +16,8 @@ from kafka.cluster import Cluster
 from model import GRANULARITIES
 
 ROOT = Path(__file__).resolve().parents[2]
-DYING = Path(__file__).with_name("dying.py")
 SERVE_STREAM = [sys.executable, "-m", "uniqdb_cli", "serve-stream"]
+DYING = Path(__file__).with_name("dying.py")
 NAMES = (*GRANULARITIES, "trailing", "quarantine")
 Buckets = dict[tuple[str, int], tuple[int, int]]
 
@@ -61,20 +61,6 @@ class Served:
         self, *arguments: str, command: Sequence[str] = SERVE_STREAM, **environment: str
     ) -> "Iterator[subprocess.Popen[str]]":
         """Running until the block ends; it does not outlive a test that fails."""
-        with self._process(command, arguments, environment) as child:
-            yield child
-
-    @contextmanager
-    def start_dying(self, step: str, times: int, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
-        """One that kills itself when it comes to the step for so many times; see `dying.py`."""
-        command = [sys.executable, str(DYING), step, str(times), "serve-stream"]
-        with self._process(command, arguments, {}) as child:
-            yield child
-
-    @contextmanager
-    def _process(
-        self, command: Sequence[str], arguments: tuple[str, ...], environment: dict[str, str]
-    ) -> "Iterator[subprocess.Popen[str]]":
         whole = [*command, *self.where(), *arguments]
         child = subprocess.Popen(whole, stderr=subprocess.PIPE, text=True, env={**self.environment, **environment})
         try:
@@ -84,6 +70,13 @@ class Served:
             child.wait()
             assert child.stderr is not None
             child.stderr.close()
+
+    @contextmanager
+    def start_dying(self, step: str, times: int, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
+        """One that kills itself when it comes to the step for so many times; see `dying.py`."""
+        command = [sys.executable, str(DYING), step, str(times), "serve-stream"]
+        with self.start(*arguments, command=command) as child:
+            yield child
 
     def run(self, *arguments: str, code: int = 0, **environment: str) -> str:
         """Run to the end; what it said."""

@@ -137,7 +137,9 @@ def serve_day(served: Served, minutes: float, interval_s: float) -> tuple[Day, l
         service.until("uniqdb_store_visits", lambda visits: visits == total)
         last = service.values()
         said = [json.loads(line) for line in service.stop().splitlines()]
-    assert [one["event"] for one in said] == ["metrics", "started", "summary", "stopped"]
+    # On a machine with much else to do a question to the broker may time out; it is asked again.
+    print("warnings:", [one["message"] for one in said if one["level"] == "warning"], flush=True)
+    assert [one["event"] for one in said if one["level"] != "warning"] == ["metrics", "started", "summary", "stopped"]
     assert last["uniqdb_publish_failures_total"][()] == 0
     assert sum(last["uniqdb_records_total"].values()) == total
     assert last["uniqdb_partition_lag_records"].keys() == {("0",), ("1",)}

@@ -73,8 +73,8 @@ class StreamService:
         known = TopicIdentity(stored[0].cluster_id, stored[0].topic_id) if stored else None
         self._source = KafkaSource(settings, options.input_topic, positions, known, self._hooks)
         self._publishing = Publishing(engine, self._publisher, options.rules, self._hooks.on_log)
-        self._decoding = Decoding(options.fields, self._hooks.on_log)
         self._publishing.observer = self._observer
+        self._decoding = Decoding(options.fields, self._hooks.on_log)
         self._partitions: dict[int, Partition] = {}
         self._looked_at_s = self._windows_looked_at_s = self._reported_at_s = -LOOK_INTERVAL_S
         self._confirmed_at_s = self._published_at_s = -LOOK_INTERVAL_S
