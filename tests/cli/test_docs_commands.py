@@ -34,7 +34,6 @@ NOT_RUN = {
     "uniqdb produce": "as above",
     "uniqdb topics": "as above",
     "docker compose": "needs a Docker daemon; tests/unit/test_deploy.py runs it where there is one",
-    "sudo": "is the reader's machine",
 }
 """Beginnings of commands that are shown but not run, and why."""
 BLOCK = re.compile(r"^```(console|sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
