@@ -68,8 +68,7 @@ def generate(
       uniqdb generate --visits 100000 --lateness 0.3 5 --malformed 0.001 | uniqdb ingest -
       uniqdb generate --live --rate 100 | uniqdb produce -
     """
-    if live:
-        _assert_live(daily_rhythm or days is not None or start is not None)
+    _assert_no_times(live, daily_rhythm or days is not None or start is not None)
     count, duration_s = (LIVE_MAX if visits is None else visits, 1) if live else _extent(visits, days, rate)
     from uniqdb_cli.generator import Faults, GeneratorSettings, generate_blocks
 
@@ -95,8 +94,8 @@ def generate(
         sys.stdout.buffer.flush()  # a block is as large as it can be, or somebody waits for it
 
 
-def _assert_live(has_times: bool) -> None:
-    if has_times:
+def _assert_no_times(live: bool, has_times: bool) -> None:
+    if live and has_times:
         raise UsageError("live visits happen now", hint="leave out --start, --days and --daily-rhythm")
 
 

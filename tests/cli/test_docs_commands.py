@@ -27,6 +27,13 @@ NOT_RUN = {
     ". .venv/bin/activate": "the environment of the test run takes its place",
     "uniqdb serve-stream": "needs a broker; tests/kafka runs it",
     "uniqdb publish-trailing": "as above",
+    "uniqdb dev-broker": "tests/kafka/test_dev_broker.py runs the README's way with it",
+    "uniqdb generate --visits 5000 ": "as above",
+    "uniqdb generate --live": "has no end; tests/kafka runs it",
+    "uniqdb subscribe": "as above",
+    "uniqdb produce": "as above",
+    "uniqdb topics": "as above",
+    "docker compose": "needs a Docker daemon; tests/unit/test_deploy.py runs it where there is one",
 }
 """Beginnings of commands that are shown but not run, and why."""
 BLOCK = re.compile(r"^```(console|sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
