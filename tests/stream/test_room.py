@@ -1,24 +1,25 @@
-"""No room: on the disk, in the bound that the user has set, in LMDB's map. Nothing is lost, and it goes on by itself."""
+"""No room: on the disk, in the bound that a user has set, in LMDB's map. Nothing is lost, and it goes on by itself."""
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import uniqdb
 from crash.test_kill import ENVIRONMENT
-from engines import assert_sound, options, rows_of
-from model import Model
-from swept import BRIEF, DAY_S, set_clock
-from uniqdb import CommitFailed
+from engines import assert_sound, options
+from swept import BRIEF, DAY_S, at_clock
+from uniqdb import CommitFailed, DictionarySizes
 from uniqdb.map_room import grown_map_bytes
 from uniqdb.stream.kafka_settings import KafkaHooks
 from uniqdb.stream.room import PatientCommits
-from uniqdb.sweeping import sweep
-from uniqdb.writer import nothing
+from uniqdb.sweeping import SweepRun
+from uniqdb.writer import Commit, nothing
 
 T = 1_468_281_600
 MIB = 1024 * 1024
@@ -68,71 +69,54 @@ def test_a_full_disk_pauses_and_nothing_is_lost(small_disk: Path, cycles: int) -
     assert_sound(small_disk / "small.uniqdb")
 
 
+def large_commit(number: int) -> Commit:
+    uids = [f"{number} {at}" * 9 for at in range(500)]
+    return replace(nothing(), event_times_s=np.full(500, T + 60 * number, np.int64), uids=uids)
+
+
 def test_who_waits_for_room_can_be_stopped(store_path: Path) -> None:
     said: list[str] = []
-    small = replace(options(), max_store_bytes=MIB, map_bytes=MIB)
+    small = replace(options(dictionary=DictionarySizes()), max_store_bytes=MIB, map_bytes=MIB)
     with uniqdb.open(store_path, options=small) as db:
         commits = PatientCommits(db, KafkaHooks(said.append, lambda: bool(said)), lambda: None)
+        number = fill_up(db, large_commit)
         with pytest.raises(CommitFailed, match="max_store_bytes = 1,048,576"):
-            for number in range(100):
-                uids = [f"{number} {at}" * 9 for at in range(500)]
-                commits.write(replace(nothing(), event_times_s=db_times(number), uids=uids))
+            commits.write(large_commit(number))
         assert said[0].startswith("the store would become larger than max_store_bytes = 1,048,576 allows")
-        assert 0 < db.count("2016").visits < 50_000
-        assert db.count("2016").visits % 500 == 0
+        assert db.count("2016").visits == 500 * number > 0
 
 
-def db_times(number: int) -> "object":
-    import numpy as np
-
-    return np.full(500, T + 60 * number, np.int64)
-
-
-def test_the_bound_of_a_store_refuses_in_words_and_a_sweep_makes_room(store_path: Path) -> None:
-    small = replace(options(), max_store_bytes=4 * MIB, map_bytes=MIB, retention=BRIEF)
-    model = Model()
-    with uniqdb.open(store_path, options=small) as db:
-        day = 0
-        with pytest.raises(CommitFailed) as caught:
-            while True:
-                times = [T + day * DAY_S + 60 * at for at in range(400)]
-                uids = [f"day {day} visitor {at}" for at in range(400)]
-                db.add_many(times, uids)
-                day += 1
-                db.commit()
-                model.add(times, uids)
-        assert caught.value.exit_code == 73
-        assert "max_store_bytes" in caught.value.message
-        assert "sweep" in caught.value.hint
-        assert day > 3
-    # What could not be committed still waits: closing the handle tried again, and said so.
-    assert rows_of_path(store_path) == model.rows()
+def day_commit(day: int) -> Commit:
+    times = np.array([T + day * DAY_S + 60 * at for at in range(400)], np.int64)
+    return at_clock(Commit(times, [f"day {day} visitor {at}" for at in range(400)]), T + (day + 1) * DAY_S)
 
 
-def rows_of_path(path: Path) -> object:
-    with uniqdb.open(path, read_only=True) as db:
-        return rows_of(db)
+def fill_up(db: uniqdb.Engine, commit_of: Callable[[int], Commit]) -> int:
+    """Write one commit after the other until one is refused; its number."""
+    for number in count():
+        try:
+            db.write(commit_of(number))
+        except CommitFailed:
+            return number
+    raise AssertionError
 
 
 def test_a_sweep_may_run_where_nothing_else_can_be_written(store_path: Path) -> None:
-    small = replace(options(), max_store_bytes=3 * MIB, map_bytes=MIB, retention=BRIEF)
-    db = uniqdb.open(store_path, options=small)
-    day = 0
-    with pytest.raises(CommitFailed):
-        while True:
-            at_s = [T + day * DAY_S + 60 * at for at in range(400)]
-            set_clock(db, T + (day + 1) * DAY_S)
-            day += 1
-            db.add_many(at_s, [f"day {day} visitor {at}" for at in range(400)])
-            db.commit()
-    from uniqdb.sweeping import SweepRun
-
-    report = SweepRun(db, T + 900 * DAY_S, forced=True).to_the_end()
-    assert report.swept["minute"] > 400
-    db.commit()  # what waited has room now
-    assert db.count("2016").visits == 400 * day
-    db.close()
-    assert sweep is not None
+    small = replace(options(dictionary=DictionarySizes()), max_store_bytes=3 * MIB, map_bytes=MIB, retention=BRIEF)
+    with uniqdb.open(store_path, options=small) as db:
+        day = fill_up(db, day_commit)
+        commit = day_commit(day)
+        with pytest.raises(CommitFailed) as caught:
+            db.write(commit)
+        assert caught.value.exit_code == 73
+        assert "max_store_bytes" in caught.value.message
+        assert "uniqdb sweep" in caught.value.hint
+        assert day > 3
+        assert db.count("2016").visits == 400 * day, "reading goes on"
+        report = SweepRun(db, T + 900 * DAY_S, forced=True).to_the_end()
+        assert report.swept["minute"] >= 400
+        db.write(commit)
+        assert db.count("2016").visits == 400 * (day + 1)
 
 
 def test_how_a_map_grows() -> None:
@@ -146,14 +130,15 @@ def test_how_a_map_grows() -> None:
 
 
 READER = """
-import sys, uniqdb
+import sys, time, uniqdb
 db = uniqdb.open(sys.argv[1], read_only=True)
 print("ready", flush=True)
 asked = last = 0
-while not (sys.argv[2] == str(last)):
+while sys.argv[2] != str(last):
     visits = db.count("2016").visits
     assert visits >= last and visits % 500 == 0, (visits, last)
     last, asked = visits, asked + 1
+    time.sleep(0.01)
 print(asked, flush=True)
 """
 
@@ -169,22 +154,27 @@ def test_the_map_grows_thirty_times_with_readers_open(store_path: Path, monkeypa
         resize(store, map_bytes)
 
     monkeypatch.setattr(uniqdb.store.Store, "_resize", counted)
-    small = replace(options(), map_bytes=MIB)
+    small = replace(options(dictionary=DictionarySizes()), map_bytes=MIB)
     commits = 64
     with uniqdb.open(store_path, options=small) as db:
         db.add_many([T] * 500, [f"first {at}" for at in range(500)])
         db.commit()
         command = [sys.executable, "-c", READER, str(store_path), str(500 * (commits + 1))]
         readers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) for _ in range(2)]
-        for reader in readers:
-            assert reader.stdout is not None
-            assert reader.stdout.readline() == "ready\n"
-        for number in range(commits):
-            db.add_many([T + number] * 500, [f"{number} {at} ".ljust(1_000, "x") for at in range(500)])
-            db.commit()
-        for reader in readers:
-            answers, _ = reader.communicate(timeout=60)
-            assert reader.returncode == 0
-            assert int(answers) > 5
+        try:
+            for reader in readers:
+                assert reader.stdout is not None
+                assert reader.stdout.readline() == "ready\n"
+            for number in range(commits):
+                db.add_many([T + number] * 500, [f"{number} {at} ".ljust(1_000, "x") for at in range(500)])
+                db.commit()
+            for reader in readers:
+                answers, _ = reader.communicate(timeout=30)
+                assert reader.returncode == 0
+                assert int(answers) > 5
+        finally:
+            for reader in readers:
+                reader.kill()
+                reader.wait()
         assert len(grown) >= 30, "it grows by itself"
         assert db.count("2016").count == 500 * (commits + 1)
