@@ -10,6 +10,8 @@ from uniqdb_cli.settings import load_settings
 from uniqdb_cli.words import ConfigOption, FormatOption, OutputFormat, StoreOption
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from uniqdb.calendar_zone import CalendarZone
     from uniqdb.info import StoreInfo
     from uniqdb.meta import SourceRow
@@ -65,6 +67,19 @@ def _write_erasures(found: "StoreInfo", moment: Callable[[int | None], str]) -> 
     )
 
 
+def _since(found: "StoreInfo", moment: "Callable[[int | None], str]") -> str:
+    """From when on members are kept, of each granularity that was swept."""
+    return ", ".join(f"{word}s {moment(at)}" for word, at in found.kept_from_s.items()) or "always"
+
+
+def _last_run(found: "StoreInfo", moment: "Callable[[int | None], str]") -> str:
+    if not found.audit:
+        return "none"
+    last = found.audit[-1]
+    removed = ", ".join(f"{word} {count:,}" for word, count in last.removed.items())
+    return f"{moment(last.at_s)}{', forced' if last.forced else ''}: {removed}"
+
+
 def _write_table(found: "StoreInfo", zone: "CalendarZone") -> None:
     def moment(time_s: int | None) -> str:
         return "none" if time_s is None else zone.isoformat(time_s)
@@ -82,10 +97,15 @@ def _write_table(found: "StoreInfo", zone: "CalendarZone") -> None:
         ("buckets", ", ".join(f"{name} {count:,}" for name, count in found.buckets.items())),
         ("data file", f"{found.file_bytes:,} bytes, {found.live_bytes:,} of them in use"),
         ("quarantined", ", ".join(f"{name} {count:,}" for name, count in sorted(found.quarantined.items())) or "none"),
+        ("members kept since", _since(found, moment)),
+        ("uids dropped", f"{found.uids_dropped:,}; {found.ordinals_used:,} ordinals used"),
+        ("last sweep", _last_run(found, moment)),
         ("held", f"{found.completeness.held:,}"),
         ("clock", moment(found.completeness.clock_s)),
         ("closed through", moment(found.completeness.closed_through_s)),
     ]
+    if found.is_short_of_ordinals:
+        rows.append(("warning", "more than 80 % of the ordinals are used: renumber the store in time"))
     print_table("The store", ["fact", "value"], rows)
     if found.erasures:
         print()

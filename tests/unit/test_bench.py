@@ -139,3 +139,11 @@ def test_targets_are_judged() -> None:
 
 def test_event_time() -> None:
     assert "dense_1_a_s_us" in run(BENCH / "event_time.py", "--visits", "3000", "--rounds", "1")
+
+
+def test_retention_agrees_with_the_sets() -> None:
+    out = run(BENCH / "retention.py", "--visits", "2000", "--uids", "300", "--days", "12")
+    figures = dict(
+        line.split()[:2] for line in out.splitlines() if line.startswith(("wrong_", "problems", "sweep_runs"))
+    )
+    assert figures == {"wrong_buckets": "0", "problems": "0", "sweep_runs": "48"}

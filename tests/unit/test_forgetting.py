@@ -18,8 +18,9 @@ from uniqdb.change_set import ChangeSet
 from uniqdb.compaction import compact
 from uniqdb.errors import HandleClosed
 from uniqdb.forgetting import forget
-from uniqdb.format import BucketRow, Database, MembersState, fragment_key, parse_bucket_key
+from uniqdb.format import BucketRow, Database, MembersState, bucket_key, fragment_key
 from uniqdb.granularity import Granularity
+from uniqdb.horizons import RetentionRow, write_retention
 from uniqdb.intake import open_intake, read_held
 from uniqdb.meta import SourceRow, read_source
 from uniqdb.needles import Needles
@@ -315,39 +316,52 @@ def test_counts_that_are_kept_are_not_published_again(db: uniqdb.Engine) -> None
 
 
 # ---------------------------------------------------------------- buckets without members
-def sweep(db: uniqdb.Engine, granularity: Granularity) -> None:
-    """Drop the members of every bucket of a granularity; the rows stay."""
+def sweep(db: uniqdb.Engine, horizons: dict[Granularity, int]) -> None:
+    """Drop the members of the buckets that start before these moments; the rows stay. For stores without a clock, too."""
     view, changes = db._store.view(), ChangeSet()
-    for key, payload in view.rows(Database.BUCKETS, bytes([granularity]), bytes([granularity + 1])):
-        row = BucketRow.unpack(key, payload)
-        if row.members is MembersState.KEPT:
-            directory = view.directory(key)
-            assert directory is not None
-            for entry in directory.fragments:
-                changes.delete(Database.of(granularity), fragment_key(key, entry.id))
-            changes.delete(Database.UNITS, key)
-        changes.put_row(Database.BUCKETS, key, row._replace(members=MembersState.SWEPT, inline=b"").pack())
+    for granularity, horizon_s in horizons.items():
+        for key, payload in view.rows(Database.BUCKETS, bytes([granularity]), bucket_key(granularity, horizon_s)):
+            row = BucketRow.unpack(key, payload)
+            if row.members is MembersState.KEPT:
+                directory = view.directory(key)
+                assert directory is not None
+                for entry in directory.fragments:
+                    changes.delete(Database.of(granularity), fragment_key(key, entry.id))
+                changes.delete(Database.UNITS, key)
+            changes.put_row(Database.BUCKETS, key, row._replace(members=MembersState.SWEPT, inline=b"").pack())
+    words = {granularity.word: horizon_s for granularity, horizon_s in horizons.items()}
+    write_retention(changes, RetentionRow(members_from_s=words, has_dead_uids=True))
     db._store.commit(changes, based_on=view.txn_id)
     assert db._writer is not None
     db._writer.forget_cached()
+
+
+def up_to(db: uniqdb.Engine, granularity: Granularity) -> dict[Granularity, int]:
+    """Horizons that sweep every bucket of a granularity, and of those that it is made of."""
+    end_s = max(one.end_ts for one in db.series(granularity.word))
+    chain = [granularity]
+    while (finer := chain[-1].finer) is not None:
+        chain.append(finer)
+    return dict.fromkeys(chain, end_s)
 
 
 @pytest.mark.parametrize("swept", [Granularity.MINUTE, Granularity.HOUR, Granularity.MONTH])
 def test_rows_without_members_stay_and_finer_ones_are_found(db: uniqdb.Engine, swept: Granularity) -> None:
     model = Model()
     add(db, model, 3_000, 200)
-    before = rows_of(db)
-    sweep(db, swept)
+    before, horizons = rows_of(db), up_to(db, swept)
+    words = {granularity.word for granularity in horizons}
+    sweep(db, horizons)
     gone = {f"visitor-{number:06}" for number in range(50)}
     forget(db, gone)
     after = without(model, gone).rows()
-    assert rows_of(db) == {key: before[key] if key[0] == swept.word else row for key, row in after.items()}
+    assert rows_of(db) == {key: before[key] if key[0] in words else row for key, row in after.items()}
     assert db.check().problems == []
     db.close()
     for renumber in (False, True):
         done = compact(db.path, options(), renumber=renumber)
         with uniqdb.open(db.path, read_only=True) as again:
-            assert rows_of(again) == {key: before[key] if key[0] == swept.word else row for key, row in after.items()}
+            assert rows_of(again) == {key: before[key] if key[0] in words else row for key, row in after.items()}
             assert again.check().problems == []
     assert done.ordinals_after == 150
 
@@ -358,16 +372,7 @@ def test_renumbering_leaves_out_whom_nobody_needs(store_path: Path) -> None:
         add(db, model, 2_000, 150)
         db.add_many([T - 400 * DAY_S] * 80, [f"last-year-{number}" for number in range(80)])
         db.commit()
-        view, changes = db._store.view(), ChangeSet()
-        for key, payload in view.rows(Database.BUCKETS, b"", b"\xff"):
-            if parse_bucket_key(key)[1] < 1_451_606_400 - 7 * DAY_S:  # the members of last year's buckets
-                row = BucketRow.unpack(key, payload)
-                if row.members is MembersState.KEPT:
-                    for entry in view.directory(key).fragments:  # type: ignore[union-attr]
-                        changes.delete(Database.of(Granularity(key[0])), fragment_key(key, entry.id))
-                    changes.delete(Database.UNITS, key)
-                changes.put_row(Database.BUCKETS, key, row._replace(members=MembersState.SWEPT, inline=b"").pack())
-        db._store.commit(changes, based_on=view.txn_id)
+        sweep(db, dict.fromkeys(Granularity, 1451606400) | {Granularity.WEEK: 1_451_260_800})
         before = rows_of(db)
     done = compact(store_path, options(), renumber=True)
     assert (done.ordinals_before, done.ordinals_after) == (230, 150)

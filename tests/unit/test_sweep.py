@@ -236,20 +236,47 @@ def test_a_dead_uid_that_returns_is_a_new_visitor(store_path: Path) -> None:
         assert list(db.members("year", T + 499 * DAY_S)) == ["daily"]
 
 
-def test_a_uid_that_comes_between_mark_and_drop_stays(store_path: Path) -> None:
+@pytest.mark.parametrize("forgets", [False, True], ids=["cached", "looked up"])
+@pytest.mark.parametrize("steps_after_mark", [1, 2])
+def test_a_uid_that_comes_between_mark_and_drop_stays(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch, steps_after_mark: int, forgets: bool
+) -> None:
+    """Dead when the run marks, it comes back before the step that would drop it, or that has just dropped it."""
+    with filled(store_path, 3) as db:
+        set_clock(db, T + 500 * DAY_S)
+        run, marked = SweepRun(db, LATER_S, forced=True), []
+        mark_live = db.mark_live
+        monkeypatch.setattr(db, "mark_live", lambda: marked.append(mark_live()) or marked[0])
+        while not marked:
+            assert run.step()
+        assert len(marked[0].live) == 0
+        assert run.report.uids == 0
+        if forgets:
+            db._writer.forget_cached()  # type: ignore[union-attr]  # it writes
+            marked[0].valid = True  # it was not somebody else who wrote
+        db.add_many([T + 499 * DAY_S], ["day1-1"])
+        db.commit()
+        for _ in range(steps_after_mark):
+            run.step()
+        db.add_many([T + 499 * DAY_S + 60, T + 499 * DAY_S + 61], ["day1-1", "day1-2"])
+        db.commit()
+        run.to_the_end()
+        assert db.info().uids == 2
+        assert db.count("2d").count == 2
+        assert sorted(db.members("day", T + 499 * DAY_S)) == ["day1-1", "day1-2"]
+        assert db.check_many(["day1-1", "day1-2", "day1-3"]) == [True, True, False]
+        assert db.check().problems == []
+
+
+def test_marks_of_before_somebody_else_wrote_are_made_anew(store_path: Path) -> None:
     with filled(store_path, 3) as db:
         set_clock(db, T + 500 * DAY_S)
         run = SweepRun(db, LATER_S, forced=True)
-        while run.report.uids == 0:
-            # Before each step one of the dead comes back, known to the cache of the writer or not.
-            db.add_many([T + 499 * DAY_S], ["day1-1"])
-            db.commit()
-            assert run.step()
-        run.to_the_end()
-        assert db.info().uids == 1
-        db.add_many([T + 499 * DAY_S + 60, T + 499 * DAY_S + 61], ["day1-1", "day1-2"])
-        assert db.count("2d").count == 2
-        assert sorted(db.members("day", T + 499 * DAY_S)) == ["day1-1", "day1-2"]
+        while not db._writer._marks:  # type: ignore[union-attr]  # it writes
+            run.step()
+        db._writer.forget_cached()  # type: ignore[union-attr]  # what a foreign commit leads to
+        assert run.to_the_end().uids == 16
+        assert db.info().uids == 0
 
 
 def test_destructive_runs_are_remembered(store_path: Path) -> None:

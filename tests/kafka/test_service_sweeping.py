@@ -1,0 +1,55 @@
+"""`uniqdb sweep` while the service runs: it does it between its commits, and goes on counting."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import uniqdb
+from engines import assert_sound
+from kafka.cluster import Cluster
+from kafka.serving import Served, line
+
+T, DAY_S = 1_468_281_600, 86_400
+
+
+def test_sweep_succeeds_while_the_service_runs(cluster: Cluster, topic: str, tmp_path: Path) -> None:
+    served = Served(cluster, topic, tmp_path)
+    served.environment |= {"UNIQDB_MINUTE_RETENTION_DAYS": "1", "UNIQDB_DAY_RETENTION_DAYS": "90"}
+    served.environment |= {"UNIQDB_HOUR_RETENTION_DAYS": "2"}
+    cluster.create(topic, 1)
+    # Long past, and not at its end for long: the service itself does not begin a run meanwhile.
+    visits = [(T + day * DAY_S + 60 * at, f"v{day} {at}") for day in range(5) for at in range(40)]
+    cluster.write(topic, [line(ts, uid) for ts, uid in visits])
+    with served.start() as child:
+        end_s = time.monotonic() + 40
+        while not (served.store / "MANIFEST").exists() or visits_in(served) < len(visits):
+            assert time.monotonic() < end_s
+            time.sleep(0.2)
+        command = [sys.executable, "-m", "uniqdb_cli", "sweep", "--force", "--yes", "--store", str(served.store)]
+        done = subprocess.run(command, env=served.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert child.poll() is None
+        cluster.write(topic, [line(T + 4 * DAY_S + 60 * 41, "later")])
+        while visits_in(served) < len(visits) + 1:
+            assert time.monotonic() < end_s
+            time.sleep(0.2)
+        child.terminate()
+        assert child.wait(30) == 0
+        assert child.stderr is not None
+        assert "Trailing windows of 180d, 365d are switched off" in child.stderr.read()
+    assert_sound(served.store)
+    with uniqdb.open(served.store, read_only=True) as db:
+        info = db.info()
+        assert info.kept_from_s["minute"] > T + 2 * DAY_S
+        assert info.kept_from_s["hour"] >= T + DAY_S
+        assert db.count("2016").count == len(visits) + 1
+        with pytest.raises(uniqdb.WindowNotKept):
+            list(db.members("minute", T))
+
+
+def visits_in(served: Served) -> int:
+    with uniqdb.open(served.store, read_only=True) as db:
+        return db.info().visits
