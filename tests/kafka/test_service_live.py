@@ -86,9 +86,11 @@ def figures(found: list[tuple[float, dict]], last_s: float) -> dict[str, float]:
     finals = [(at_s - one["end_ts"], one) for at_s, one in found if one["status"] == "final"]
     by_minute = {one["end_ts"]: late_s for late_s, one in reversed(finals)}
     whole = sorted(by_minute.items())[1:]  # the first minute began before the service
+    amended = {one["end_ts"] for _, one in found if one["status"] == "amended"}
+    if not whole:  # late visits came in the very commits that closed their minutes: all were amended at once
+        return {"minutes": 0, "amended_minutes": len(amended)}
     # In a run of few minutes none may have closed while visits came.
     under_way = [late_s for end_s, late_s in whole if end_s <= last_s] or [whole[-1][1]]
-    amended = {one["end_ts"] for _, one in found if one["status"] == "amended"}
     return {
         "minutes": len(whole),
         "slowest_s": max(under_way),

@@ -317,7 +317,7 @@ def test_counts_that_are_kept_are_not_published_again(db: uniqdb.Engine) -> None
 
 # ---------------------------------------------------------------- buckets without members
 def sweep(db: uniqdb.Engine, horizons: dict[Granularity, int]) -> None:
-    """Drop the members of the buckets that start before these moments; the rows stay. For stores without a clock, too."""
+    """Drop the members of the buckets that start before these moments; the rows stay. Needs no clock."""
     view, changes = db._store.view(), ChangeSet()
     for granularity, horizon_s in horizons.items():
         for key, payload in view.rows(Database.BUCKETS, bytes([granularity]), bucket_key(granularity, horizon_s)):
