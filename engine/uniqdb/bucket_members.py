@@ -187,14 +187,14 @@ class BucketMembers:
             self._cache_bytes -= dropped.size_bytes
 
     def evict(self, keys: Iterable[bytes]) -> None:
-        """Forget buckets that a successful commit swept, or whose rows it deleted."""
+        """Forget buckets that a successful commit swept, closed without a visit, or whose rows it deleted."""
         for key in keys:
             gone = self._cache.pop(key, None)
             if gone is not None:
                 self._cache_bytes -= gone.size_bytes
 
     def take_rows(self, rows: dict[bytes, BucketRow]) -> None:
-        """Take over rows that a successful commit wrote without a visit."""
+        """Take over rows that a step of upkeep wrote."""
         for key, row in rows.items():
             bucket = self._cache.get(key)
             if bucket is not None:

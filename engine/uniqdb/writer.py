@@ -217,7 +217,7 @@ class Writer:
             if resolved is not None:
                 self._dictionary.remember(resolved)
                 self._members.remember(staged)
-            self._members.take_rows(closed)
+            self._members.evict(closed)  # the next visit of a closed bucket is rare: its members need not wait for it
             self._sources = sources
             return state
 
