@@ -18,6 +18,7 @@ import uniqdb
 from uniqdb.change_set import ChangeSet
 from uniqdb.format import BucketRow, Database, MembersState
 from uniqdb.granularity import Granularity
+from uniqdb.horizons import RetentionRow, write_retention
 
 Done = subprocess.CompletedProcess[str]
 RunProcess = Callable[..., Done]
@@ -139,7 +140,7 @@ def test_66_a_question_before_the_first_visit(run_process: RunProcess, here: Pat
 
 
 def sweep(path: Path, kinds: list[Granularity]) -> None:
-    """Mark every bucket of these granularities as swept, as the engine would write it; no command does so yet."""
+    """Mark every bucket of these granularities as swept, as a sweep writes it."""
     with uniqdb.open(path) as db:
         store = db._store
         changes, view = ChangeSet(), store.view()
@@ -147,6 +148,8 @@ def sweep(path: Path, kinds: list[Granularity]) -> None:
             for key, payload in view.rows(Database.BUCKETS, bytes((kind,)), bytes((kind + 1,))):
                 swept = BucketRow.unpack(key, payload)._replace(members=MembersState.SWEPT, inline=b"")
                 changes.put_row(Database.BUCKETS, key, swept.pack())
+        ends_s = {kind.word: max(one.end_ts for one in db.series(kind.word)) for kind in kinds}
+        write_retention(changes, RetentionRow(members_from_s=ends_s))
         store.commit(changes, based_on=view.txn_id)
 
 
