@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from uniqdb import __version__
 from uniqdb.errors import CannotWrite, UniqdbError
+from uniqdb_cli.backup import backup
 from uniqdb_cli.check import check
 from uniqdb_cli.clock import clock_app
 from uniqdb_cli.compact import compact
@@ -27,6 +28,7 @@ from uniqdb_cli.output import discard_stdout, error_line, say
 from uniqdb_cli.publish_trailing import publish_trailing
 from uniqdb_cli.quarantine import quarantine_app
 from uniqdb_cli.query import query
+from uniqdb_cli.restore import restore
 from uniqdb_cli.serve_stream import serve_stream
 from uniqdb_cli.verify import verify
 
@@ -84,6 +86,8 @@ app.command("serve-stream")(serve_stream)
 app.command("publish-trailing")(publish_trailing)
 app.command()(forget)
 app.command()(compact)
+app.command()(backup)
+app.command()(restore)
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(clock_app, name="clock")
 app.add_typer(config_app, name="config")

@@ -78,3 +78,7 @@ AsOfOption = Annotated[
         help="The last day of trailing windows: a date, a time, or `today` [default: the day of the store's clock].",
     ),
 ]
+
+
+def no_progress(_what: str, _count: int) -> None:
+    """Nobody wants to know how far it is."""

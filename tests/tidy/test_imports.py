@@ -33,7 +33,15 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
             }
         ),
     ),
-    ("store", frozenset({"change_set", "manifest", "read_view", "generations", "store", "commit_plan", "fresh_data"})),
+    (
+        "store",
+        frozenset(
+            {
+                *("change_set", "manifest", "read_view", "generations", "store", "commit_plan", "fresh_data"),
+                *("new_place", "copying"),
+            }
+        ),
+    ),
     (
         "fragments",
         frozenset(
@@ -65,6 +73,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 *("", "engine", "creation", "info", "reading", "writer", "call_sources"),
                 *("quarantine_review", "source_clocks", "request_handlers"),
                 *("compaction", "erasure", "forgetting"),
+                *("again", "standing", "backup", "restore"),
             }
         ),
     ),
