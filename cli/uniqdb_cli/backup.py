@@ -30,6 +30,5 @@ def backup(
     settings = load_settings(config, store=store)
     with progress_line("Copying.") as show:
         done = copy_store(settings.store, destination, on_progress=show or no_progress)
-    say(
-        f"Copied {done.visits:,} visits as of commit {done.commit_number:,} to {destination}, {done.size_bytes:,} bytes."
-    )
+    size = f"{done.size_bytes:,} bytes"
+    say(f"Copied {done.visits:,} visits to {destination}, as of commit {done.commit_number:,}: {size}.")

@@ -74,6 +74,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 *("quarantine_review", "source_clocks", "request_handlers"),
                 *("compaction", "erasure", "forgetting"),
                 *("again", "standing", "backup", "restore"),
+                *("content", "uid_runs", "assembly", "dump_format", "dump", "dump_reading", "loading", "merging"),
             }
         ),
     ),
