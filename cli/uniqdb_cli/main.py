@@ -17,13 +17,16 @@ from uniqdb_cli.compact import compact
 from uniqdb_cli.completion import completion, prepare_completion
 from uniqdb_cli.config import config_app
 from uniqdb_cli.demo import demo
+from uniqdb_cli.dump import dump
 from uniqdb_cli.exists import exists
 from uniqdb_cli.forget import forget
 from uniqdb_cli.generate import generate
 from uniqdb_cli.info import info
 from uniqdb_cli.ingest import ingest
 from uniqdb_cli.init import init
+from uniqdb_cli.load import load
 from uniqdb_cli.members import members
+from uniqdb_cli.merge import merge
 from uniqdb_cli.output import discard_stdout, error_line, say
 from uniqdb_cli.publish_trailing import publish_trailing
 from uniqdb_cli.quarantine import quarantine_app
@@ -88,6 +91,9 @@ app.command()(forget)
 app.command()(compact)
 app.command()(backup)
 app.command()(restore)
+app.command()(dump)
+app.command()(load)
+app.command()(merge)
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(clock_app, name="clock")
 app.add_typer(config_app, name="config")

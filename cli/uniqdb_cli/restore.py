@@ -43,6 +43,6 @@ def restore(
     how = Restoring(int(time.time()), as_new=as_new, replace=yes)
     with progress_line("Restoring.") as show:
         done = put_in_place(backup, settings.store, how, on_progress=show or no_progress)
-    say(f"{settings.store} holds {done.visits:,} visits, in epoch {done.epoch:,}.")
+    say(f"{settings.store} holds {done.visits:,} visits, in epoch {done.epoch}.")
     if done.held:
         say(f"A reader still has the old data open ({', '.join(done.held)}); the next command that writes removes it.")

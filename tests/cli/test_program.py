@@ -18,7 +18,7 @@ Run = Callable[..., Result]
 RunProcess = Callable[..., subprocess.CompletedProcess[str]]
 COMMANDS = [
     *("init", "ingest", "query", "exists", "members", "info", "check", "verify", "generate", "demo", "completion"),
-    *("serve-stream", "publish-trailing", "forget", "compact", "backup", "restore"),
+    *("serve-stream", "publish-trailing", "forget", "compact", "backup", "restore", "dump", "load", "merge"),
     *("quarantine", "clock", "config"),
 ]
 HEAVY = {"numpy", "lmdb", "msgspec", "pyroaring", "xxhash", "rich", "confluent_kafka", "tomllib"}
