@@ -11,12 +11,16 @@ import uniqdb
 from engines import TINY, options
 from model import GRANULARITIES
 from uniqdb.backup import backup
+from uniqdb.change_set import ChangeSet
 from uniqdb.dump import dump
 from uniqdb.forgetting import forget
+from uniqdb.format import BucketRow, Database, MembersState, bucket_key
+from uniqdb.granularity import Granularity
 from uniqdb.intake import read_held, read_judge_state
 from uniqdb.loading import Loaded, Loading, load
 from uniqdb.meta import read_sources, read_state
 from uniqdb.quarantine import read_counted, read_quarantine
+from uniqdb.store import Store
 
 T = 1_468_244_340
 ZONE = "Europe/Zurich"
@@ -69,6 +73,21 @@ def everything(path: Path) -> dict[str, Any]:
             "uids": db.info().uids,
             "zone": (db.timezone, db.zone.tzif_bytes),
         }
+
+
+def sweep_minute(path: Path, start_s: int) -> None:
+    """Drop the members of a small minute, as retention will."""
+    store = Store(path, read_only=False)
+    try:
+        view, key, changes = store.view(), bucket_key(Granularity.MINUTE, start_s), ChangeSet()
+        payload = view.row(Database.BUCKETS, key)
+        assert payload is not None
+        row = BucketRow.unpack(key, payload)
+        assert row.members is MembersState.INLINE
+        changes.put_row(Database.BUCKETS, key, row._replace(members=MembersState.SWEPT, inline=b"").pack())
+        store.commit(changes, based_on=view.txn_id)
+    finally:
+        store.close()
 
 
 def dumped(path: Path) -> bytes:

@@ -28,7 +28,7 @@ from uniqdb.dump_format import (
 from uniqdb.errors import InputRefused
 from uniqdb.format import BucketRow, Status, bucket_key
 from uniqdb.granularity import Granularity
-from uniqdb.limits import UID_BYTES_MAX, UID_BYTES_MIN
+from uniqdb.limits import ORDINAL_MAX, UID_BYTES_MAX, UID_BYTES_MIN
 
 _Line = TypeVar("_Line")
 _STATUSES = {status.word: status for status in Status}
@@ -63,6 +63,8 @@ class DumpContent:
                 hint="load it with the version of uniqdb that wrote it",
             )
         self.head: Head = _decoded(self._taken, DumpManifest).head
+        if not 0 <= self.head.uids <= self.head.ordinals <= ORDINAL_MAX:
+            raise refused("its numbers of visitors make no sense")
 
     # ------------------------------------------------------------ entries
     def _advance(self) -> None:

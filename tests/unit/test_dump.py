@@ -16,9 +16,9 @@ from pyroaring import BitMap
 import uniqdb
 from engines import assert_sound, options, rows_of
 from model import Model
-from portable import HOW, T, dumped, everything, fill, loaded
+from portable import HOW, T, dumped, everything, fill, loaded, sweep_minute
 from uniqdb.dump import dump
-from uniqdb.errors import CannotWrite, InputRefused, UsageError
+from uniqdb.errors import CannotWrite, InputRefused, UsageError, WindowNotKept
 
 
 @pytest.fixture(scope="module")
@@ -210,3 +210,30 @@ def test_a_newer_version_is_refused_in_words(content: bytes, tmp_path: Path) -> 
     parts["manifest.json"] = parts["manifest.json"].replace(b'"version": 1', b'"version": 2')
     with pytest.raises(InputRefused, match="version 2"):
         loaded(packed(parts), tmp_path / "new")
+
+
+def test_swept_members_stay_swept_and_no_day_is_made_of_them(store_path: Path, tmp_path: Path) -> None:
+    with uniqdb.open(tmp_path / "old", options=options(), timezone="Europe/Zurich") as db:
+        db.add_many([T, T + 60, T + 120], ["a", "b", "a"])
+    sweep_minute(tmp_path / "old", T)
+    content = dumped(tmp_path / "old")
+    loaded(content, store_path)
+    with uniqdb.open(store_path, read_only=True) as db:
+        assert rows_of(db)["minute", T] == (1, 1)
+        assert db.count("2016-07-11").count == 2
+        with pytest.raises(WindowNotKept):
+            db.count_between(T, T + 60 * 2)
+    with pytest.raises(WindowNotKept, match="were swept"):
+        loaded(content, tmp_path / "tokyo", replace(HOW, timezone="Asia/Tokyo"))
+    assert not (tmp_path / "tokyo").exists()
+
+
+def test_a_head_that_makes_no_sense(content: bytes, tmp_path: Path) -> None:
+    parts = entries(content)
+    del parts["SHA256SUMS"]
+    manifest = json.loads(parts["manifest.json"])
+    for name, value in (("ordinals", 2**60), ("ordinals", -1), ("tzif", "AAAA"), ("state", None)):
+        parts["manifest.json"] = json.dumps({**manifest, "head": {**manifest["head"], name: value}}).encode()
+        with pytest.raises(InputRefused):
+            loaded(packed(parts), tmp_path / "new")
+    assert os.listdir(tmp_path) == []

@@ -10,8 +10,8 @@ import pytest
 import uniqdb
 from engines import TINY, assert_sound, options, rows_of
 from model import Model
-from portable import ZONE, T, everything, fill
-from uniqdb.errors import CannotWrite, UsageError
+from portable import ZONE, T, everything, fill, sweep_minute
+from uniqdb.errors import CannotWrite, UsageError, WindowNotKept
 from uniqdb.merging import Merging, merge_stores
 
 HOW = Merging(now_s=1_800_000_000, sizes=TINY)
@@ -99,3 +99,18 @@ def test_sources_are_dropped_on_request(store_path: Path, tmp_path: Path) -> Non
         assert db.info().sources == []
         assert db.count("2016-07").count == 200
     assert_sound(store_path)
+
+
+def test_members_that_were_swept(store_path: Path, tmp_path: Path) -> None:
+    for name, more_s in (("a", 0), ("b", 600), ("c", 0)):
+        with uniqdb.open(tmp_path / name, options=options(), timezone=ZONE) as db:
+            db.add_many([T, T + more_s], ["x", name])
+    sweep_minute(tmp_path / "b", T + 600)
+    merge_stores([tmp_path / "a", tmp_path / "b"], store_path, HOW)
+    with uniqdb.open(store_path, read_only=True) as db:
+        assert rows_of(db)["minute", T + 600] == (1, 1)
+        assert db.count("2016-07-11").count == 3
+    sweep_minute(tmp_path / "c", T)
+    with pytest.raises(WindowNotKept, match="were swept in one store"):
+        merge_stores([tmp_path / "a", tmp_path / "c"], tmp_path / "d", HOW)
+    assert not (tmp_path / "d").exists()
