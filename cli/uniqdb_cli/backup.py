@@ -15,12 +15,12 @@ def backup(
     store: StoreOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Copy the store as of its newest commit, while others go on writing.
+    """Copy the store while others go on writing.
 
-    The copy is a store itself: it can be asked and checked, and `uniqdb restore` puts it in place of a lost one. It
-    holds counts, visitors, positions in topics and files, and quarantine as of one and the same commit. Every checksum
-    is verified on the way. DEST is there whole and on the disk, or not at all. Until it is done the store's file may
-    grow a little more than usual.
+    The copy is a store itself, as of the newest commit: it can be asked and checked, and `uniqdb restore` puts it in
+    place of a lost one. It holds counts, visitors, positions in topics and files, and quarantine as of one and the same
+    commit. Every checksum is verified on the way. DEST is there whole and on the disk, or not at all. Until it is done
+    the store's file may grow a little more than usual.
 
     \b
       uniqdb backup /backups/visits-2016-07-11.uniqdb
