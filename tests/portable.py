@@ -34,12 +34,12 @@ def fill(path: Path, number: int = 0) -> None:
     A backup of a live store: its source is still open.
     """
     live = path.with_name(path.name + ".live")
-    times = [T + at * 1_471 for at in range(1_200)]
-    uids = [f"visitor-{(at * 7919 + number * 50) % 400:03}" for at in range(1_200)]
+    times = [T + at * 2_941 for at in range(600)]
+    uids = [f"visitor-{(at * 7919 + number * 50) % 200:03}" for at in range(600)]
     uids[:3] = ["ü", "a\nb", "\u2028" * 300]
-    with uniqdb.open(live, options=options(300), timezone=ZONE) as db:
-        db.add_many(times[:600], uids[:600])
-        db.add_many(times[600:], uids[600:], source=f"shop-{number}")
+    with uniqdb.open(live, options=options(150), timezone=ZONE) as db:
+        db.add_many(times[:300], uids[:300])
+        db.add_many(times[300:], uids[300:], source=f"shop-{number}")
         db.add_many([T + 10**8, "yesterday", 5], ["held", "refused", "implausible"], source=f"shop-{number}")
         db.add_new_data(T, "")
         db.commit()

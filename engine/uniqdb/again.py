@@ -39,7 +39,7 @@ def standing_of(path: Path) -> Standing | None:
 
     A process of its own looks: a data file that was cut off ends whoever maps it.
     """
-    command = [sys.executable, "-m", "uniqdb.standing", str(path)]
+    command = [sys.executable, "-P", "-m", "uniqdb.standing", str(path)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_LOOK_S, check=False)
         return msgspec.json.decode(done.stdout, type=Standing)

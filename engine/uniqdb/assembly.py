@@ -115,14 +115,14 @@ class Assembly:
                 start_s = parse_bucket_key(one.key)[1]
                 finer_rows = below.pop(start_s, 0)
                 if kind.finer is not None and not finer_rows:
-                    raise damaged(f"a {kind.word} has no {kind.finer.word}")
+                    raise damaged(f"a bucket of the {kind.word}s has no {kind.finer.word} in it")
                 status = _status(one.row, self._end_s(kind, start_s), closed_through_s)
                 self._put(one.key, one.row._replace(finer_rows=finer_rows, status=status), one.members)
             if below:
-                raise damaged(f"a {kind.word} is missing, though a part of it is there")
+                raise damaged(f"a bucket of the {kind.word}s is missing, though a part of it is there")
         for kind in Granularity:
             if kind.finer is not None and len(self._starts[kind.finer]) and not len(self._starts[kind]):
-                raise damaged(f"there is no {kind.word}, though parts of one are there")
+                raise damaged(f"there are no {kind.word}s, though parts of them are there")
 
     def rebuild(self, contents: list[Content], closed_through_s: int | None) -> None:
         """Only the minutes are taken; hours to years are made of them, in the new store's calendar.

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from uniqdb.copying import copy_rows
 from uniqdb.engine import Engine
-from uniqdb.errors import UsageError
 from uniqdb.manifest import DATA_NAME, Manifest
 from uniqdb.meta import read_state
-from uniqdb.new_place import new_store
+from uniqdb.new_place import new_store, refuse_within
 from uniqdb.store import ReadView, Store
 
 
@@ -53,8 +52,7 @@ def _copy(
     view: ReadView, origin: tuple[Path, str], destination: Path, on_progress: Callable[[str, int], None]
 ) -> Backup:
     (source, store_uuid), target = origin, destination.absolute()
-    if source.resolve() in (target.resolve(), *target.resolve().parents):
-        raise UsageError(f"{target} lies within the store itself", hint="name a place outside of it")
+    refuse_within(target, source)
     state = read_state(view)
     # A store of its own has generations of its own; its uuid tells whose copy it is.
     with new_store(target, Manifest(store_uuid)) as fresh:

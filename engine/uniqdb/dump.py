@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -166,3 +166,6 @@ class _Entries:
         if kind is None:
             self.add(SUMS, "".join(self._sums).encode())
             self._tar.close()
+        else:  # or it would write its last block when it is collected, perhaps to a file that is closed by then
+            stream: Any = self._tar.fileobj
+            stream.closed = True

@@ -19,7 +19,7 @@ from uniqdb.errors import UsageError
 from uniqdb.format import Database
 from uniqdb.manifest import Manifest
 from uniqdb.meta import SourceRow, StateRow, with_gaps
-from uniqdb.new_place import new_store, refuse_taken
+from uniqdb.new_place import new_store, refuse_taken, refuse_within
 from uniqdb.options import DictionarySizes
 from uniqdb.quarantine import CountedRow
 from uniqdb.store import Store
@@ -67,6 +67,8 @@ def merge_stores(
     real = [Path(path).resolve() for path in paths]
     if len(set(real)) != len(real):
         raise UsageError("a store is named twice", hint="its visits would be counted twice; name each once")
+    for path in real:
+        refuse_within(target, path)
     with ExitStack() as stack:
         contents = [_open(stack, Path(path)) for path in paths]
         _assert_mergeable(contents)

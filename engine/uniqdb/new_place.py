@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from uniqdb import manifest
-from uniqdb.errors import CannotWrite
+from uniqdb.errors import CannotWrite, UsageError
 from uniqdb.fresh_data import FreshData
 from uniqdb.manifest import REQUESTS_NAME, Manifest, cannot_write, sync_directory
 
@@ -90,6 +90,13 @@ def refuse_taken(place: Path) -> None:
     """Raise CannotWrite if there is anything at the place."""
     if os.path.lexists(place):
         raise CannotWrite(f"{place} is there already", hint="name a path that does not exist yet")
+
+
+def refuse_within(place: Path, store_path: Path) -> None:
+    """Raise UsageError if the place is the store's directory, or lies in it."""
+    real = place.resolve()
+    if store_path.resolve() in (real, *real.parents):
+        raise UsageError(f"{place} lies within the store {store_path}", hint="name a place outside of it")
 
 
 def _begin(place: Path) -> tuple[Path, int]:

@@ -18,7 +18,7 @@ from uniqdb.fresh_data import FreshData
 from uniqdb.generations import next_generation, remove_others
 from uniqdb.manifest import MANIFEST_NAME, Manifest, WriterLock, read_manifest
 from uniqdb.meta import STATE_KEY, STORE_KEY, read_state, read_store_row
-from uniqdb.new_place import new_store
+from uniqdb.new_place import new_store, refuse_within
 from uniqdb.requests import RequestDesk
 from uniqdb.standing import read_standing
 from uniqdb.store import ReadView, Store
@@ -68,6 +68,7 @@ def restore(
     source_path, target = Path(backup).absolute(), Path(path).absolute()
     if source_path.resolve() == target.resolve():
         raise UsageError(f"{target} is the backup itself", hint="name another path with --store")
+    refuse_within(target, source_path)
     source = Store(source_path, read_only=True)
     try:
         store_uuid = str(uuid.uuid4()) if how.as_new else source.manifest.store_uuid

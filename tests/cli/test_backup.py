@@ -1,6 +1,7 @@
 """The commands backup, restore, dump, load and merge: what they say, and how they end."""
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import uniqdb
 from engines import assert_sound, rows_of
 
 Run = Callable[..., Result]
+RunProcess = Callable[..., subprocess.CompletedProcess[str]]
 VISITS = "".join(f'{{"ts":{1468244340 + 600 * number},"uid":"visitor-{number % 7}"}}\n' for number in range(50))
 
 
@@ -84,3 +86,18 @@ def test_merge(run: Run, ingested: Path) -> None:
     assert run("merge", "all.uniqdb", "--into", "one.uniqdb").exit_code == 2
     assert run("merge", "all.uniqdb", "none.uniqdb", "--into", "one.uniqdb").exit_code == 66
     assert run("merge", "all.uniqdb", "other.uniqdb", "--into", "more.uniqdb", "--drop-sources").exit_code == 73
+
+
+def test_a_damaged_store_is_not_dumped_or_copied(run: Run, ingested: Path, run_process: RunProcess) -> None:
+    assert run("backup", "copy").exit_code == 0
+    data = bytearray((ingested / "g1/data.mdb").read_bytes())
+    data[data.rindex(b"visitor-5")] ^= 1
+    (ingested / "g1/data.mdb").write_bytes(data)
+    for command in ("dump", "backup"):
+        done = run_process(command, "out")
+        assert (done.returncode, done.stdout) == (74, "")
+        assert done.stderr.startswith("uniqdb: damaged data in uids/")
+        assert done.stderr.count("\n") == 1
+    assert sorted(os.listdir()) == ["copy", "visits.uniqdb"]
+    assert run("restore", "copy", "--yes").exit_code == 0
+    assert_sound(ingested)

@@ -87,7 +87,7 @@ def test_it_never_writes_over_something(filled: Path, tmp_path: Path) -> None:
     assert (tmp_path / "taken").read_text() == "mine"
     with pytest.raises(CannotWrite, match="there already"):
         backup(filled, tmp_path)
-    with pytest.raises(UsageError, match="within the store"):
+    with pytest.raises(UsageError, match="lies within"):
         backup(filled, filled / "copy")
     with pytest.raises(NotFound):
         backup(tmp_path / "none", tmp_path / "copy")

@@ -165,12 +165,20 @@ def test_a_truncated_or_altered_dump_is_refused_and_leaves_nothing(content: byte
         assert os.listdir(tmp_path) == []
 
 
-HARMS = ("a visit less", "a member less", "a stranger", "a uid twice", "an hour less", "a shift")
+HARMS = {
+    "a visit less": "and its years have",
+    "a member less": "not as many members as its count",
+    "a stranger": "whom the dictionary lacks",
+    "a uid twice": "a uid is in it twice",
+    "an hour less": "of the hours is missing",
+    "a shift": "of the years has no month in it",
+}
 
 
 @pytest.mark.parametrize("harm", HARMS)
 def test_right_sums_do_not_make_a_wrong_dump_right(content: bytes, tmp_path: Path, harm: str) -> None:
     parts = entries(content)
+    del parts["SHA256SUMS"]
     lines = parts["buckets/000000.jsonl"].splitlines(keepends=True)
     uids = parts["uids/000000.jsonl"].splitlines(keepends=True)
     bucket = json.loads(lines[-1])
@@ -181,13 +189,16 @@ def test_right_sums_do_not_make_a_wrong_dump_right(content: bytes, tmp_path: Pat
     elif harm == "a stranger":
         del uids[7]
     elif harm == "a uid twice":
-        uids.append(json.dumps({**json.loads(uids[0]), "ordinal": 399}).encode() + b"\n")
+        manifest = json.loads(parts["manifest.json"])
+        uids.append(json.dumps({**json.loads(uids[0]), "ordinal": manifest["head"]["ordinals"]}).encode() + b"\n")
+        manifest["head"]["ordinals"] += 1
+        parts["manifest.json"] = json.dumps(manifest).encode()
     elif harm == "an hour less":
         del lines[next(at for at, line in enumerate(lines) if b'"hour"' in line)]
     else:
         lines[-1] = json.dumps({**bucket, "start_ts": bucket["start_ts"] + 60}).encode() + b"\n"
     parts["buckets/000000.jsonl"], parts["uids/000000.jsonl"] = b"".join(lines), b"".join(uids)
-    with pytest.raises(InputRefused):
+    with pytest.raises(InputRefused, match=HARMS[harm]):
         loaded(packed(parts), tmp_path / "new")
     assert os.listdir(tmp_path) == []
 
