@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from uniqdb import __version__
 from uniqdb.errors import CannotWrite, UniqdbError
+from uniqdb_cli.backup import backup
 from uniqdb_cli.check import check
 from uniqdb_cli.clock import clock_app
 from uniqdb_cli.compact import compact
@@ -17,18 +18,22 @@ from uniqdb_cli.completion import completion, prepare_completion
 from uniqdb_cli.config import config_app
 from uniqdb_cli.demo import demo
 from uniqdb_cli.dev_broker import dev_broker_app
+from uniqdb_cli.dump import dump
 from uniqdb_cli.exists import exists
 from uniqdb_cli.forget import forget
 from uniqdb_cli.generate import generate
 from uniqdb_cli.info import info
 from uniqdb_cli.ingest import ingest
 from uniqdb_cli.init import init
+from uniqdb_cli.load import load
 from uniqdb_cli.members import members
+from uniqdb_cli.merge import merge
 from uniqdb_cli.output import discard_stdout, error_line, say
 from uniqdb_cli.produce import produce
 from uniqdb_cli.publish_trailing import publish_trailing
 from uniqdb_cli.quarantine import quarantine_app
 from uniqdb_cli.query import query
+from uniqdb_cli.restore import restore
 from uniqdb_cli.serve_stream import serve_stream
 from uniqdb_cli.subscribe import subscribe
 from uniqdb_cli.sweep import sweep
@@ -91,6 +96,11 @@ app.command("publish-trailing")(publish_trailing)
 app.command()(sweep)
 app.command()(forget)
 app.command()(compact)
+app.command()(backup)
+app.command()(restore)
+app.command()(dump)
+app.command()(load)
+app.command()(merge)
 app.command()(produce)
 app.command()(subscribe)
 app.add_typer(topics_app, name="topics")

@@ -93,3 +93,7 @@ MetricsAddressOption = Annotated[
         help="Where metrics are served, such as 127.0.0.1:9464 [default: nowhere].",
     ),
 ]
+
+
+def no_progress(_what: str, _count: int) -> None:
+    """Nobody wants to know how far it is."""

@@ -32,7 +32,7 @@ from uniqdb.granularity import Bucket, Granularity
 from uniqdb.handle_lock import HandleLock
 from uniqdb.horizons import RetentionRow, read_retention
 from uniqdb.limits import MEMBERS_CACHE_BYTES
-from uniqdb.meta import StateRow, read_state
+from uniqdb.meta import STORE_KEY, StateRow, StoreRow, read_row, read_state
 from uniqdb.record import CountRecord
 from uniqdb.store import ReadView
 from uniqdb.uid_dictionary import UidDictionary
@@ -78,7 +78,6 @@ class StoreFacts:
     """What answers need to know of the store beside the view."""
 
     zone: CalendarZone
-    epoch: int
     lock: HandleLock
     dictionary: UidDictionary
     cache: MembersCache
@@ -102,6 +101,7 @@ class Answers:
         self.view, self.facts, self.zone = view, facts, facts.zone
         self._state: StateRow | None = None
         self._retention: RetentionRow | None = None
+        self._epoch: int | None = None
         self._proved: set[tuple[Granularity, int, int]] = set()
 
     @property
@@ -117,6 +117,16 @@ class Answers:
         if self._retention is None:
             self._retention = read_retention(self.view)
         return self._retention
+
+    @property
+    def epoch(self) -> int:
+        """The epoch as of the view: a store that was restored meanwhile has a larger one."""
+        if self._epoch is None:
+            row = read_row(self.view, Database.META, STORE_KEY, StoreRow)
+            if row is None:
+                raise corrupt(Database.META, STORE_KEY, "the row is missing")
+            self._epoch = row.epoch
+        return self._epoch
 
     def as_of_default_s(self) -> int:
         """The store's clock or, where no source has one, its newest visit. Raises NotFound if there is none."""
@@ -308,7 +318,7 @@ class Answers:
             status=row.status.word,
             complete=settled and first is not None and first <= start_s and not self._has_gap(start_s, end_s),
             revision=row.revision,
-            epoch=self.facts.epoch,
+            epoch=self.epoch,
         )
 
     def _has_gap(self, start_s: int, end_s: int) -> bool:

@@ -95,10 +95,10 @@ class Engine:
         except BaseException:
             store.close()
             raise
-        self.store_uuid, self.epoch = row.store_uuid, row.epoch
+        self.store_uuid = row.store_uuid
         dictionary = UidDictionary(row.hash_seed, cache_entries=options.caches.uid_entries)
         cache = MembersCache(options.caches.members_bytes)
-        self._facts = StoreFacts(self._zone, row.epoch, self._lock, dictionary, cache)
+        self._facts = StoreFacts(self._zone, self._lock, dictionary, cache)
         self._writer = None if store.read_only else Writer(store, self._zone, dictionary, options)
         self._calls = CallSources(options.allowed_lateness_s)
         self._reference_s = read_state(store.view()).reference_s or 0

@@ -31,7 +31,7 @@ class FreshData:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         with self._refusals():
             self._env, self._handles = open_empty(directory)
         self._rows: list[tuple[Database, bytes, Buffer]] = []
@@ -65,7 +65,7 @@ class FreshData:
             yield
         except (LmdbError, OSError) as error:
             raise CannotWrite(
-                f"cannot write {self._directory}: {error}", hint="check the free space of the disk"
+                f"cannot write {self.directory}: {error}", hint="check the free space of the disk"
             ) from None
 
     def _try(self) -> bool:

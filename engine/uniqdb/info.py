@@ -9,7 +9,7 @@ from uniqdb.format import FORMAT_VERSION, Database
 from uniqdb.granularity import Granularity
 from uniqdb.horizons import AuditRow, read_retention
 from uniqdb.limits import ORDINAL_MAX, ORDINALS_ALARM_FRACTION
-from uniqdb.meta import SourceRow, read_sources, read_state
+from uniqdb.meta import SourceRow, read_sources, read_state, read_store_row
 from uniqdb.quarantine import counted_only
 from uniqdb.store import Store
 
@@ -69,7 +69,7 @@ def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
         format_version=FORMAT_VERSION,
         generation=store.manifest.generation,
         timezone=facts.zone.name,
-        epoch=facts.epoch,
+        epoch=read_store_row(view, store_uuid).epoch,
         commits=state.commit_number,
         visits=state.visits,
         uids=ordinals - retention.uids_dropped,

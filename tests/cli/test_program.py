@@ -18,7 +18,8 @@ Run = Callable[..., Result]
 RunProcess = Callable[..., subprocess.CompletedProcess[str]]
 COMMANDS = [
     *("init", "ingest", "query", "exists", "members", "info", "top", "check", "verify", "generate", "demo"),
-    *("completion", "serve-stream", "publish-trailing", "sweep", "forget", "compact", "produce", "subscribe"),
+    *("completion", "serve-stream", "publish-trailing", "sweep", "forget", "compact"),
+    *("backup", "restore", "dump", "load", "merge", "produce", "subscribe"),
     *("topics", "dev-broker", "quarantine", "clock", "config"),
 ]
 HEAVY = {"numpy", "lmdb", "msgspec", "pyroaring", "xxhash", "rich", "confluent_kafka", "tomllib"}

@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset(
             {
                 *("change_set", "manifest", "read_view", "generations", "map_room", "store", "commit_plan"),
-                *("fresh_data",),
+                *("fresh_data", "new_place", "copying"),
             }
         ),
     ),
@@ -70,6 +70,8 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 *("", "engine", "creation", "info", "reading", "writer", "call_sources"),
                 *("quarantine_review", "source_clocks", "request_handlers", "gauges"),
                 *("compaction", "erasure", "forgetting", "pending_visits", "sweeping"),
+                *("again", "standing", "backup", "restore"),
+                *("content", "uid_runs", "assembly", "dump_format", "dump", "dump_reading", "loading", "merging"),
             }
         ),
     ),
