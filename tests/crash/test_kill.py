@@ -105,8 +105,8 @@ def rounds(tmp_path: Path, campaign: Campaign) -> dict[str, int]:
     return seen
 
 
-def test_five_kills(tmp_path: Path) -> None:
-    assert rounds(tmp_path, Campaign(5, 6_000, 97, "tiny"))["kills"] == 5
+def test_three_kills(tmp_path: Path) -> None:
+    assert rounds(tmp_path, Campaign(3, 6_000, 97, "tiny"))["kills"] == 3
 
 
 @pytest.mark.soak

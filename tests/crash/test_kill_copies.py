@@ -131,7 +131,7 @@ def campaign(stores: Stores, what: str, folder: Path, kills: int) -> dict[str, i
     return seen
 
 
-@pytest.mark.parametrize("what", WHAT)
+@pytest.mark.parametrize("what", ["replace", "dump", "merge"])
 def test_a_kill(stores: Stores, tmp_path: Path, what: str) -> None:
     assert campaign(stores, what, tmp_path / "folder", 1)["kills"] == 1
     assert_sound(stores.store)

@@ -14,7 +14,7 @@ ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join(str(HERE.parents[1] / part) for part in ("engine", "tests")),
 }
 T = 1_468_244_340
-PER_COMMIT, COMMITS = 60, 250
+PER_COMMIT, COMMITS = 60, 120
 
 # Commit n adds PER_COMMIT new visitors, one visit each, to n's minute and day: every answer of one committed state is
 # a multiple, and all of them agree.

@@ -19,7 +19,6 @@ from uniqdb.compaction import compact
 
 T = 1_468_244_340
 DAY_S = 86_400
-VISITORS = 100_000
 
 
 @pytest.fixture
@@ -44,17 +43,18 @@ def without(model: Model, gone: set[str]) -> None:
         members.difference_update(gone)
 
 
-def test_a_thousand_of_a_hundred_thousand(served: Served, tmp_path: Path) -> None:
+@pytest.mark.parametrize("visitors", [10_000, pytest.param(100_000, marks=pytest.mark.soak)])
+def test_one_in_a_hundred(served: Served, tmp_path: Path, visitors: int) -> None:
     rng, model = random.Random(4), Model()
     model.start = cache(model.start)  # type: ignore[method-assign]  # it is asked for few different times
-    times = [T + number // 40 * 60 for number in range(110_000)]
-    uids = [f"visitor-{number % VISITORS:06}" for number in range(110_000)]
+    times = [T + number // (visitors // 2_500) * 60 for number in range(visitors + visitors // 10)]
+    uids = [f"visitor-{number % visitors:06}" for number in range(len(times))]
     model.add(times, uids)
     served.cluster.create(served.topic)
     bad = [b'{"uid": "visitor-000100", "ts": oh}', b'{"uid": "visitor-000101", "ts": oh}']
     doubtful_s = times[-1] + 40 * DAY_S
     served.cluster.write(served.topic, [*map(line, times, uids), *bad, line(doubtful_s, "visitor-doubtful")])
-    chosen = [f"visitor-{number:06}" for number in rng.sample(range(VISITORS), 999)]
+    chosen = [f"visitor-{number:06}" for number in rng.sample(range(visitors), visitors // 100 - 1)]
     gone = {*chosen, "visitor-000100", "visitor-doubtful"}
     (tmp_path / "gone.txt").write_text("".join(f"{uid}\n" for uid in sorted(gone)))
     with served.start() as child:

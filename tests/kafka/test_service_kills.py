@@ -62,7 +62,7 @@ def kill_at(served: Served, step: str, times: list[int]) -> None:
     assert_true(served, model, date(2016, 8, 18))
 
 
-@pytest.mark.parametrize("step", ["before commit", "after produce", "at a day's close"])
+@pytest.mark.parametrize("step", ["after produce", "at a day's close"])
 def test_a_kill_at_a_step_changes_nothing(served: Served, step: str) -> None:
     kill_at(served, step, [2])
 
