@@ -68,11 +68,6 @@ class RetentionRow(msgspec.Struct, frozen=True, omit_defaults=True):
         """Visits before this belong to no bucket that is kept."""
         return min(self.kept_from_s(granularity) for granularity in Granularity)
 
-    @property
-    def latest_s(self) -> int:
-        """Visits from here on belong to kept buckets only."""
-        return max(self.kept_from_s(granularity) for granularity in Granularity)
-
     def with_audit(self, entry: AuditRow) -> "RetentionRow":
         """With the entry of a run, instead of an earlier one of the same run."""
         others = [one for one in self.audit if one.run != entry.run]

@@ -5,18 +5,17 @@ Unlike the service, whoever asks here waits in front of a terminal: a broker tha
 
 import re
 import time
-from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource, NewTopic, OffsetSpec
+from confluent_kafka.admin import ConfigResource, ConfigSource, NewTopic, OffsetSpec
 
 from uniqdb.errors import InputRefused, KafkaUnreachable, NotFound, UniqdbError, UsageError
-from uniqdb.stream.kafka_settings import CLIENT_LOG, KafkaSettings
-from uniqdb.stream.kafka_topic import refused_settings, unreachable
+from uniqdb.stream.kafka_settings import KafkaSettings
+from uniqdb.stream.kafka_topic import admin_client, unreachable
 
 ANSWER_TIMEOUT_S = 10.0
 """How long one answer may take."""
@@ -26,7 +25,6 @@ VISIBLE_TIMEOUT_S = 10.0
 """How long a change may take until it is seen."""
 OFFSETS_ATTEMPTS = 20
 _STEP_S = 0.1
-_ERRORS_KEPT = 100
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _NO_RIGHT = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
 _WRONG_REQUEST = {
@@ -85,13 +83,7 @@ class TopicAdmin:
     def __init__(self, settings: KafkaSettings) -> None:
         """Connects on the first question. Raises UsageError for settings that the client refuses."""
         self._settings = settings
-        self._errors: deque[KafkaError] = deque(maxlen=_ERRORS_KEPT)
-        try:
-            # The handler only takes down what it is given; one that raised would break what is under way.
-            config: dict[str, Any] = {**settings.for_admin(), "error_cb": self._errors.append, "logger": CLIENT_LOG}
-            self._client = AdminClient(config)
-        except KafkaException as error:
-            raise refused_settings(settings, error) from error
+        self._client, self._errors = admin_client(settings)
 
     def topics(self) -> list[TopicSummary]:
         """The topics by name, without those that Kafka keeps for itself. One request, and one for each hundred."""

@@ -41,19 +41,27 @@ _DENIED = {
 _T = TypeVar("_T")
 
 
+def admin_client(settings: KafkaSettings) -> tuple[AdminClient, deque[KafkaError]]:
+    """A client that connects on its first question, and where it notes what befalls its connections.
+
+    Raises UsageError for settings that it refuses.
+    """
+    errors: deque[KafkaError] = deque(maxlen=_ERRORS_KEPT)
+    try:
+        # Handlers only take down what they are given; one that raised would break what is under way.
+        config: dict[str, Any] = {**settings.for_admin(), "error_cb": errors.append, "logger": CLIENT_LOG}
+        return AdminClient(config), errors
+    except KafkaException as error:
+        raise refused_settings(settings, error) from error
+
+
 class Brokers:
     """Asks the brokers of one cluster. Every method raises KafkaUnreachable when no answer comes, or a no."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         """Connects on the first question. Raises UsageError for settings that the client refuses."""
         self._settings = settings
-        self._errors: deque[KafkaError] = deque(maxlen=_ERRORS_KEPT)
-        try:
-            # Handlers only take down what they are given; one that raised would break what is under way.
-            config: dict[str, Any] = {**settings.for_admin(), "error_cb": self._errors.append, "logger": CLIENT_LOG}
-            self._client = AdminClient(config)
-        except KafkaException as error:
-            raise refused_settings(settings, error) from error
+        self._client, self._errors = admin_client(settings)
 
     def describe(self, topic: str, timeout_s: float = REQUEST_TIMEOUT_S) -> TopicFacts:
         """The topic's facts, in three requests. Raises TopicMissing."""
