@@ -6,7 +6,7 @@ from it.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,7 @@ from uniqdb.limits import MEMBERS_CACHE_BUCKETS, MEMBERS_CACHE_BYTES
 from uniqdb.small_buckets import put_small_buckets
 from uniqdb.store import ReadView
 
+_INLINE_CHUNK_BYTES = 1_000_000
 _ALWAYS_ARRAY_ENTRIES = 4
 """No Roaring set of so few members is smaller than four bytes each."""
 _STATE_BYTES = 600
@@ -103,6 +104,31 @@ def inline_members(key: bytes, row: BucketRow) -> BitMap:
     if len(members) != row.unique_count:
         raise corrupt(Database.BUCKETS, key, "the row names a member twice")
     return members
+
+
+def every_member(view: ReadView, on_progress: Callable[[str, int], None] | None = None) -> BitMap:
+    """Every ordinal that a kept bucket of any granularity has. Cost: reads every row and set.
+
+    ``on_progress`` gets what is being looked at and how many so far.
+    """
+    found, inline, inline_bytes = BitMap(), [b""], 0
+    for number, (key, payload) in enumerate(view.rows(Database.BUCKETS, b"", b"\xff")):
+        row = BucketRow.unpack(key, payload)
+        if row.members is MembersState.KEPT:
+            found |= load_members(view, key, row)
+        elif row.members is MembersState.INLINE:
+            inline.append(row.inline)
+            inline_bytes += len(row.inline)
+            if inline_bytes >= _INLINE_CHUNK_BYTES:
+                found |= _joined(inline)
+                inline, inline_bytes = [], 0
+        if on_progress is not None:
+            on_progress("buckets looked at", number)
+    return found | _joined(inline)
+
+
+def _joined(inline: list[bytes]) -> BitMap:
+    return bitmap_of(np.unique(np.frombuffer(b"".join(inline), np.uint32)))
 
 
 @dataclass(slots=True)

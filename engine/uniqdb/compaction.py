@@ -17,7 +17,7 @@ from pyroaring import BitMap
 
 from uniqdb.audit import NAMELESS_KEY, nameless_payload, read_nameless
 from uniqdb.batch import U32Array, bitmap_of
-from uniqdb.bucket_members import encode_members, load_members
+from uniqdb.bucket_members import encode_members, every_member, load_members
 from uniqdb.format import (
     YOUNG_KEY,
     BucketRow,
@@ -49,7 +49,6 @@ from uniqdb.uid_upkeep import pieces_of
 _LOOK_S = 0.1
 _REWRITTEN = {Database.META, Database.UIDS, Database.UNITS, Database.BUCKETS, *map(Database.of, Granularity)}
 """All other databases hold rows that are copied as they are."""
-_INLINE_CHUNK_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,7 @@ class _Copy:
     def write(self, fresh: FreshData, *, renumber: bool) -> None:
         """Everything, database by database."""
         if renumber:
-            self._numbers = _Numbers(self._used())
+            self._numbers = _Numbers(every_member(self._view, self._on_progress))
             self.ordinals_after = len(self._numbers)
         self._buckets(fresh)
         self._uids(fresh)
@@ -166,21 +165,6 @@ class _Copy:
                     fresh.put(database, key, value)
         self._meta(fresh)
         fresh.flush()  # while the view, whose memory some rows are, lasts
-
-    def _used(self) -> BitMap:
-        """Every ordinal that a kept bucket has."""
-        used, inline, inline_bytes = BitMap(), [b""], 0
-        for number, (key, row) in enumerate(self._rows()):
-            if row.members is MembersState.KEPT:
-                used |= load_members(self._view, key, row)
-            elif row.members is MembersState.INLINE:
-                inline.append(row.inline)
-                inline_bytes += len(row.inline)
-                if inline_bytes >= _INLINE_CHUNK_BYTES:
-                    used |= _joined(inline)
-                    inline, inline_bytes = [], 0
-            self._on_progress("buckets looked at", number)
-        return used | _joined(inline)
 
     def _rows(self) -> Iterator[tuple[bytes, BucketRow]]:
         for key, payload in self._view.rows(Database.BUCKETS, b"", b"\xff"):
@@ -260,10 +244,6 @@ class _Copy:
             changed.setdefault(key, open_row(Database.META, key, value))
         for key, payload in sorted(changed.items()):
             fresh.put(Database.META, key, seal_row(Database.META, key, payload))
-
-
-def _joined(inline: list[bytes]) -> BitMap:
-    return bitmap_of(np.unique(np.frombuffer(b"".join(inline), np.uint32)))
 
 
 def _between(columns: UidColumns, first: int, last: int) -> UidColumns:
