@@ -28,6 +28,7 @@ from uniqdb_cli.init import init
 from uniqdb_cli.load import load
 from uniqdb_cli.members import members
 from uniqdb_cli.merge import merge
+from uniqdb_cli.migrate import migrate
 from uniqdb_cli.output import discard_stdout, error_line, say
 from uniqdb_cli.produce import produce
 from uniqdb_cli.publish_trailing import publish_trailing
@@ -96,6 +97,7 @@ app.command("publish-trailing")(publish_trailing)
 app.command()(sweep)
 app.command()(forget)
 app.command()(compact)
+app.command()(migrate)
 app.command()(backup)
 app.command()(restore)
 app.command()(dump)

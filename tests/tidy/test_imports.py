@@ -69,7 +69,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
             {
                 *("", "engine", "creation", "info", "reading", "writer", "call_sources"),
                 *("quarantine_review", "source_clocks", "request_handlers", "gauges"),
-                *("compaction", "erasure", "forgetting", "pending_visits", "sweeping"),
+                *("compaction", "migration", "erasure", "forgetting", "pending_visits", "sweeping"),
                 *("again", "standing", "backup", "restore"),
                 *("content", "uid_runs", "assembly", "dump_format", "dump", "dump_reading", "loading", "merging"),
             }
