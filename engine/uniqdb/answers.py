@@ -15,14 +15,14 @@ import numpy as np
 from pyroaring import BitMap
 
 from uniqdb.batch import ends_of
-from uniqdb.bucket_members import every_member
+from uniqdb.bucket_members import members_left
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.errors import NotFound, UsageError, WindowNotKept
 from uniqdb.format import BucketRow, Database, Status, bucket_key, corrupt, parse_bucket_key
 from uniqdb.granularity import Bucket, Granularity
 from uniqdb.handle_lock import HandleLock
 from uniqdb.horizons import NOTHING_SWEPT, RetentionRow, read_retention
-from uniqdb.lost_times import LostTimes, lost_to_damage, unproved
+from uniqdb.lost_times import LostTimes, lost_to_damage, unproved, unproved_among
 from uniqdb.members_cache import MembersCache
 from uniqdb.meta import STORE_KEY, StateRow, StoreRow, read_row, read_state
 from uniqdb.record import CountRecord
@@ -219,7 +219,7 @@ class Answers:
         """
         if self.retention.lost:
             if self._every_member is None:
-                self._every_member = every_member(self.view)
+                self._every_member = members_left(self.view, self.retention)
             return [self._every_member]
         year_s = self.retention.kept_from_s(Granularity.YEAR)
         spans_s = [(Granularity.YEAR, year_s, 2**62)]
@@ -286,26 +286,25 @@ class Answers:
             return
         rows = dict(self.rows(granularity, start_s, end_s))
         ends: Iterator[tuple[int, int]]
+        unknown: set[int] = set()
         if fill:
             edges = self.zone.edges(granularity, start_s, end_s).tolist()
-            ends = pairwise(edges[bisect_left(edges, start_s) :])
+            edges = edges[bisect_left(edges, start_s) :]
+            ends = pairwise(edges)
+            if self.retention.lost:
+                missing = np.array([at for at in edges[:-1] if at not in rows], np.int64)
+                is_unknown = unproved_among(self.view, self.zone, self._lost, (granularity, missing))
+                unknown = set(missing[is_unknown].tolist())
         else:
             starts_s = np.fromiter(rows, np.int64, len(rows))
             ends = zip(rows, ends_of(self.zone, granularity, starts_s).tolist(), strict=True)
         for at, end in ends:
-            row = rows.get(at)
-            if row is None and self._is_unknown(Bucket(granularity, at, end)):
-                continue
-            yield self._record(granularity.word, at, end, row or self._empty_row(end))
-
-    def _is_unknown(self, bucket: Bucket) -> bool:
-        """Whether it is lost with a bucket's row if it had visits."""
-        return bool(self.retention.lost) and unproved(self.view, self.zone, self._lost, bucket) is not None
+            if at not in unknown:
+                yield self._record(granularity.word, at, end, rows.get(at) or self._empty_row(end))
 
     def _record(self, granularity: str, start_s: int, end_s: int, row: BucketRow) -> CountRecord:
         first = self.state.event_time_s_min
-        settled = row.status is not Status.PROVISIONAL
-        is_lost = self._has_gap(start_s, end_s) or (bool(self.retention.lost) and self._lost.has(granularity, start_s))
+        settled = row.status is not Status.PROVISIONAL and first is not None and first <= start_s
         return CountRecord(
             granularity=granularity,
             datetime=self.zone.isoformat(start_s),
@@ -315,12 +314,15 @@ class Answers:
             end_ts=end_s,
             timezone=self.zone.name,
             status=row.status.word,
-            complete=settled and first is not None and first <= start_s and not is_lost,
+            complete=settled and not self._lacks(granularity, start_s, end_s),
             revision=row.revision,
             epoch=self.epoch,
         )
 
-    def _has_gap(self, start_s: int, end_s: int) -> bool:
+    def _lacks(self, granularity: str, start_s: int, end_s: int) -> bool:
+        """Whether visits may be missing: never read, or of a lost bucket."""
+        if self.retention.lost and self._lost.has(granularity, start_s):
+            return True
         return any(gap.touches(start_s, end_s) for gap in self.state.gaps)
 
     def records_of(self, keys: list[bytes]) -> Iterator[CountRecord]:

@@ -81,6 +81,26 @@ def unproved(view: ReadView, zone: CalendarZone, lost: LostTimes, bucket: Bucket
     return lost.first(bucket.start_s, bucket.end_s, bucket.granularity.word)
 
 
+def unproved_among(
+    view: ReadView, zone: CalendarZone, lost: LostTimes, missing: tuple[Granularity, I64Array]
+) -> BoolArray:
+    """The same for many buckets without a row, of one granularity, ascending: whether it is no proof.
+
+    Cost: a look at one row for each bucket above them.
+    """
+    granularity, starts_s = missing
+    found = lost.mask(granularity.word, starts_s)
+    rest_s = starts_s[~found]
+    if not len(rest_s) or not granularity.coarser:
+        return found
+    above = granularity.coarser[-1]
+    parents_s, at = np.unique(zone.starts_of(above, rest_s), return_inverse=True)
+    is_missing = np.array([view.row(Database.BUCKETS, bucket_key(above, one)) is None for one in parents_s.tolist()])
+    is_missing[is_missing] = unproved_among(view, zone, lost, (above, parents_s[is_missing]))
+    found[~found] = is_missing[at]
+    return found
+
+
 def count_finer(
     plan: CommitPlan, zone: CalendarZone, finer: tuple[Granularity, I64Array], through_s: int, lost: LostTimes
 ) -> None:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from pyroaring import BitMap
 
-from uniqdb.bucket_members import every_member, load_members
+from uniqdb.bucket_members import load_members, members_left
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.commit_plan import CommitPlan
 from uniqdb.format import BucketRow, Database, MembersState, bucket_key, corrupt, fragment_key, parse_bucket_key
@@ -90,7 +90,7 @@ def live_ordinals(view: ReadView) -> BitMap:
     """
     retention, live = read_retention(view), BitMap()
     if retention.lost:
-        return every_member(view)
+        return members_left(view, retention)
     weeks_s = retention.kept_from_s(Granularity.WEEK), retention.kept_from_s(Granularity.YEAR)
     years_s = retention.kept_from_s(Granularity.YEAR), None
     for granularity, (start_s, end_s) in ((Granularity.WEEK, weeks_s), (Granularity.YEAR, years_s)):
