@@ -137,8 +137,8 @@ def commands(
     The store is ./visits.uniqdb unless --store, UNIQDB_STORE or the settings file names another.
 
     Exit codes: 0 fine, 1 "no" (exists, verify, forget), 2 usage, 65 input refused, 66 no such input or store, 70 a
-    swept bucket is needed, 73 cannot write, 74 the store is damaged, 75 another process writes, 130 and 143
-    interrupted.
+    bucket that was swept or lost is needed, 73 cannot write, 74 the store is damaged, 75 another process writes, 130
+    and 143 interrupted.
     """
 
 

@@ -34,7 +34,7 @@ class AuditRow(msgspec.Struct, frozen=True, omit_defaults=True):
     removed: dict[str, int] = {}
 
 
-class LostSpan(msgspec.Struct, frozen=True, order=True):
+class LostSpan(msgspec.Struct, frozen=True):
     """Buckets of a granularity, by its word, that start in ``[start_s, end_s)`` (Unix seconds) were lost to damage.
 
     Both edges are edges of its buckets. A row that is there with its members is whole as of the repair; one without
