@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from uniqdb.info import StoreInfo
     from uniqdb.meta import SourceRow
 
+_SPANS_SHOWN = 10
 FORMATS = (OutputFormat.TABLE, OutputFormat.JSON, OutputFormat.JSONL)
 
 
@@ -72,6 +73,13 @@ def _since(found: "StoreInfo", moment: "Callable[[int | None], str]") -> str:
     return ", ".join(f"{word}s {moment(at)}" for word, at in found.kept_from_s.items()) or "always"
 
 
+def _lost(found: "StoreInfo", moment: "Callable[[int | None], str]") -> str:
+    """The spans that were lost to damage, the first few of them."""
+    spans = [f"{one.granularity}s {moment(one.start_s)} to {moment(one.end_s)}" for one in found.lost]
+    more = [f"and {len(spans) - _SPANS_SHOWN:,} more"] if len(spans) > _SPANS_SHOWN else []
+    return ", ".join(spans[:_SPANS_SHOWN] + more)
+
+
 def _last_run(found: "StoreInfo", moment: "Callable[[int | None], str]") -> str:
     if not found.audit:
         return "none"
@@ -104,6 +112,8 @@ def _write_table(found: "StoreInfo", zone: "CalendarZone") -> None:
         ("clock", moment(found.completeness.clock_s)),
         ("closed through", moment(found.completeness.closed_through_s)),
     ]
+    if found.lost:
+        rows.append(("lost to damage", _lost(found, moment)))
     if found.is_short_of_ordinals:
         rows.append(("warning", "more than 80 % of the ordinals are used: renumber the store in time"))
     print_table("The store", ["fact", "value"], rows)

@@ -28,6 +28,7 @@ from uniqdb_cli.init import init
 from uniqdb_cli.load import load
 from uniqdb_cli.members import members
 from uniqdb_cli.merge import merge
+from uniqdb_cli.migrate import migrate
 from uniqdb_cli.output import discard_stdout, error_line, say
 from uniqdb_cli.produce import produce
 from uniqdb_cli.publish_trailing import publish_trailing
@@ -96,6 +97,7 @@ app.command("publish-trailing")(publish_trailing)
 app.command()(sweep)
 app.command()(forget)
 app.command()(compact)
+app.command()(migrate)
 app.command()(backup)
 app.command()(restore)
 app.command()(dump)
@@ -135,8 +137,8 @@ def commands(
     The store is ./visits.uniqdb unless --store, UNIQDB_STORE or the settings file names another.
 
     Exit codes: 0 fine, 1 "no" (exists, verify, forget), 2 usage, 65 input refused, 66 no such input or store, 70 a
-    swept bucket is needed, 73 cannot write, 74 the store is damaged, 75 another process writes, 130 and 143
-    interrupted.
+    bucket that was swept or lost is needed, 73 cannot write, 74 the store is damaged, 75 another process writes, 130
+    and 143 interrupted.
     """
 
 

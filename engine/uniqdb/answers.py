@@ -5,7 +5,7 @@ that of weeks and years. So a lost row raises StoreCorrupt and never reads as "n
 """
 
 from bisect import bisect_left
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby, islice, pairwise, repeat
@@ -15,23 +15,15 @@ import numpy as np
 from pyroaring import BitMap
 
 from uniqdb.batch import ends_of
-from uniqdb.bucket_members import inline_members, load_members
+from uniqdb.bucket_members import members_left
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.errors import NotFound, UsageError, WindowNotKept
-from uniqdb.format import (
-    BucketRow,
-    Database,
-    FragmentEntry,
-    MembersState,
-    Status,
-    bucket_key,
-    corrupt,
-    parse_bucket_key,
-)
+from uniqdb.format import BucketRow, Database, Status, bucket_key, corrupt, parse_bucket_key
 from uniqdb.granularity import Bucket, Granularity
 from uniqdb.handle_lock import HandleLock
-from uniqdb.horizons import RetentionRow, read_retention
-from uniqdb.limits import MEMBERS_CACHE_BYTES
+from uniqdb.horizons import NOTHING_SWEPT, RetentionRow, read_retention
+from uniqdb.lost_times import LostTimes, lost_to_damage, unproved, unproved_among
+from uniqdb.members_cache import MembersCache
 from uniqdb.meta import STORE_KEY, StateRow, StoreRow, read_row, read_state
 from uniqdb.record import CountRecord
 from uniqdb.store import ReadView
@@ -41,36 +33,6 @@ from uniqdb.window import cover, parse_period
 T = TypeVar("T")
 _CHUNK_ITEMS = 4_096
 _PERIODS_MAX = 4_096
-
-
-class MembersCache:
-    """Sets of kept buckets, bounded, keyed by the fragments they were made of: a commit elsewhere keeps them valid."""
-
-    def __init__(self, size_bytes: int = MEMBERS_CACHE_BYTES) -> None:
-        self._size_bytes_max, self._size_bytes = size_bytes, 0
-        self._sets: OrderedDict[bytes, tuple[tuple[FragmentEntry, ...], BitMap, int]] = OrderedDict()
-
-    def members(self, view: ReadView, bucket: Bucket, row: BucketRow) -> BitMap:
-        """The members of a bucket that has them, by its row. Shared, not to be changed."""
-        key = bucket_key(bucket.granularity, bucket.start_s)
-        if row.members is MembersState.INLINE:
-            return inline_members(key, row)
-        directory = view.directory(key)
-        found = self._sets.get(key)
-        if found is not None and directory is not None and found[0] == directory.fragments:
-            self._sets.move_to_end(key)
-            return found[1]
-        members = load_members(view, key, row)
-        if directory is not None:
-            size_bytes = directory.payload_bytes + 200
-            if found is not None:
-                self._size_bytes -= found[2]
-            self._sets[key] = (directory.fragments, members, size_bytes)
-            self._sets.move_to_end(key)
-            self._size_bytes += size_bytes
-            while self._size_bytes > self._size_bytes_max and len(self._sets) > 1:
-                self._size_bytes -= self._sets.popitem(last=False)[1][2]
-        return members
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +63,8 @@ class Answers:
         self.view, self.facts, self.zone = view, facts, facts.zone
         self._state: StateRow | None = None
         self._retention: RetentionRow | None = None
+        self._lost = LostTimes(NOTHING_SWEPT)
+        self._every_member: BitMap | None = None
         self._epoch: int | None = None
         self._proved: set[tuple[Granularity, int, int]] = set()
 
@@ -116,6 +80,7 @@ class Answers:
         """How far the store was swept, as of the view."""
         if self._retention is None:
             self._retention = read_retention(self.view)
+            self._lost = LostTimes(self._retention)
         return self._retention
 
     @property
@@ -141,7 +106,7 @@ class Answers:
     def row(self, bucket: Bucket) -> BucketRow | None:
         """The bucket's row; None only if it is proved that it had no visit before it was swept.
 
-        Raises WindowNotKept if the rows of its time are gone.
+        Raises WindowNotKept if the rows of its time are gone, or were lost to damage.
         """
         key = bucket_key(bucket.granularity, bucket.start_s)
         payload = self.view.row(Database.BUCKETS, key)
@@ -153,11 +118,17 @@ class Answers:
                 f"the count of {what} is no longer kept",
                 hint="ask for a later one, or keep counts for longer (count_retention_days)",
             )
+        if self.retention.lost and (span := unproved(self.view, self.zone, self._lost, bucket)):
+            what = f"the count of the {bucket.granularity.word} of {self.zone.isoformat(bucket.start_s)}"
+            raise lost_to_damage(self.zone, what, span)
         self._prove_absent(bucket)
         return None
 
     def rows(self, granularity: Granularity, start_s: int, end_s: int) -> Iterator[tuple[int, BucketRow]]:
-        """(start, row) of every bucket with visits that starts in ``[start_s, end_s)``, proved complete."""
+        """(start, row) of every bucket with visits that starts in ``[start_s, end_s)``, proved complete.
+
+        In lost spans those that are there.
+        """
         for at, payload in self._complete_rows(granularity, start_s, end_s):
             if start_s <= at < end_s:
                 yield at, BucketRow.unpack(bucket_key(granularity, at), payload)
@@ -198,6 +169,8 @@ class Answers:
                 what = f"{expected} {granularity.word} rows were written under it, {there} are there"
                 raise corrupt(Database.BUCKETS, key, what)
         for at in held:
+            if self.retention.lost and self._lost.has(above.word, at):
+                continue
             raise corrupt(Database.BUCKETS, bucket_key(above, at), "the row is missing, but finer ones are there")
         return rows
 
@@ -217,7 +190,18 @@ class Answers:
         def kept(bucket: Bucket) -> bool:
             return bucket.start_s >= kept_from_s[bucket.granularity]
 
-        chosen = cover(self.zone, start_s, end_s, kept)
+        def whole(bucket: Bucket) -> bool:
+            return kept(bucket) and not self._lost.has(bucket.granularity.word, bucket.start_s)
+
+        try:
+            chosen = cover(self.zone, start_s, end_s, whole if self.retention.lost else kept)
+        except WindowNotKept:
+            span = self._lost.first(start_s, end_s)
+            if span is None:
+                raise
+            cover(self.zone, start_s, end_s, kept)  # raises as well if the sweeps alone are why
+            edges = f"{self.zone.isoformat(start_s)} to {self.zone.isoformat(end_s)}"
+            raise lost_to_damage(self.zone, f"who came from {edges}", span) from None
         return [(bucket, row) for bucket in chosen if (row := self.row(bucket)) is not None]
 
     def interval(self, start_s: int, end_s: int) -> "UidSet":
@@ -229,7 +213,14 @@ class Answers:
         return [self.facts.cache.members(self.view, bucket, row) for bucket, row in self.cover(start_s, end_s)]
 
     def kept_sets(self) -> list[BitMap]:
-        """Sets whose union is every visitor of every kept bucket: years, and weeks in a year that is swept."""
+        """Sets whose union is every visitor of every kept bucket: years, and weeks in a year that is swept.
+
+        With lost spans, where years may be missing: one set, made once for the view of all that there is.
+        """
+        if self.retention.lost:
+            if self._every_member is None:
+                self._every_member = members_left(self.view, self.retention)
+            return [self._every_member]
         year_s = self.retention.kept_from_s(Granularity.YEAR)
         spans_s = [(Granularity.YEAR, year_s, 2**62)]
         if self.retention.kept_from_s(Granularity.WEEK) < year_s:
@@ -281,32 +272,39 @@ class Answers:
         return BucketRow(0, 0, 0, 0, Status.FINAL if self.is_closed(end_s) else Status.PROVISIONAL)
 
     def bucket_record(self, bucket: Bucket) -> CountRecord:
-        """The record of one bucket; zero if it never had a visit."""
+        """The record of one bucket; zero if it never had a visit. In a lost span it is never complete."""
         row = self.row(bucket) or self._empty_row(bucket.end_s)
         return self._record(bucket.granularity.word, bucket.start_s, bucket.end_s, row)
 
     def series(self, granularity: Granularity, start_s: int, end_s: int, *, fill: bool) -> Iterator[CountRecord]:
         """Records of the buckets that start in ``[start_s, end_s)``; with ``fill`` also those without visits.
 
-        Of the time whose rows are gone there is none.
+        Of the time whose rows are gone there is none, nor of lost buckets without a row.
         """
         start_s = max(start_s, self.retention.counted_from_s(granularity))
         if start_s >= end_s:
             return
         rows = dict(self.rows(granularity, start_s, end_s))
         ends: Iterator[tuple[int, int]]
+        unknown: set[int] = set()
         if fill:
             edges = self.zone.edges(granularity, start_s, end_s).tolist()
-            ends = pairwise(edges[bisect_left(edges, start_s) :])
+            edges = edges[bisect_left(edges, start_s) :]
+            ends = pairwise(edges)
+            if self.retention.lost:
+                missing = np.array([at for at in edges[:-1] if at not in rows], np.int64)
+                is_unknown = unproved_among(self.view, self.zone, self._lost, (granularity, missing))
+                unknown = set(missing[is_unknown].tolist())
         else:
             starts_s = np.fromiter(rows, np.int64, len(rows))
             ends = zip(rows, ends_of(self.zone, granularity, starts_s).tolist(), strict=True)
         for at, end in ends:
-            yield self._record(granularity.word, at, end, rows.get(at) or self._empty_row(end))
+            if at not in unknown:
+                yield self._record(granularity.word, at, end, rows.get(at) or self._empty_row(end))
 
     def _record(self, granularity: str, start_s: int, end_s: int, row: BucketRow) -> CountRecord:
         first = self.state.event_time_s_min
-        settled = row.status is not Status.PROVISIONAL
+        settled = row.status is not Status.PROVISIONAL and first is not None and first <= start_s
         return CountRecord(
             granularity=granularity,
             datetime=self.zone.isoformat(start_s),
@@ -316,12 +314,15 @@ class Answers:
             end_ts=end_s,
             timezone=self.zone.name,
             status=row.status.word,
-            complete=settled and first is not None and first <= start_s and not self._has_gap(start_s, end_s),
+            complete=settled and not self._lacks(granularity, start_s, end_s),
             revision=row.revision,
             epoch=self.epoch,
         )
 
-    def _has_gap(self, start_s: int, end_s: int) -> bool:
+    def _lacks(self, granularity: str, start_s: int, end_s: int) -> bool:
+        """Whether visits may be missing: never read, or of a lost bucket."""
+        if self.retention.lost and self._lost.has(granularity, start_s):
+            return True
         return any(gap.touches(start_s, end_s) for gap in self.state.gaps)
 
     def records_of(self, keys: list[bytes]) -> Iterator[CountRecord]:

@@ -58,6 +58,14 @@ class Level:
         kept = Level(self.granularity, self.starts_s[first:], self.bounds[first:], self.members, self.visits[first:])
         return kept, int(self.visits[:first].sum())
 
+    def only(self, wanted: "npt.NDArray[np.bool_]") -> "tuple[Level, int]":
+        """The buckets that are wanted, and how many visits the others have. Cost: a copy of their members."""
+        sizes, first = np.diff(self.bounds), int(self.bounds[0])
+        members = self.members[first : int(self.bounds[-1])][np.repeat(wanted, sizes)]
+        bounds = np.concatenate(([0], np.cumsum(sizes[wanted])))
+        kept = Level(self.granularity, self.starts_s[wanted], bounds, members, self.visits[wanted])
+        return kept, int(self.visits[~wanted].sum())
+
 
 def levels(zone: CalendarZone, times_s: I64Array, ordinals: I64Array) -> list[Level]:
     """The touched buckets of all six granularities, finest first. Cost: one sort, then merges of sorted runs."""

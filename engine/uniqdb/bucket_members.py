@@ -6,7 +6,7 @@ from it.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,10 +32,13 @@ from uniqdb.format import (
 )
 from uniqdb.fragments import UnitEdit, to_merge
 from uniqdb.granularity import Granularity
+from uniqdb.horizons import RetentionRow
 from uniqdb.limits import MEMBERS_CACHE_BUCKETS, MEMBERS_CACHE_BYTES
 from uniqdb.small_buckets import put_small_buckets
 from uniqdb.store import ReadView
 
+_WEEK_S_MAX = 8 * 86_400
+_INLINE_CHUNK_BYTES = 1_000_000
 _ALWAYS_ARRAY_ENTRIES = 4
 """No Roaring set of so few members is smaller than four bytes each."""
 _STATE_BYTES = 600
@@ -103,6 +106,53 @@ def inline_members(key: bytes, row: BucketRow) -> BitMap:
     if len(members) != row.unique_count:
         raise corrupt(Database.BUCKETS, key, "the row names a member twice")
     return members
+
+
+def members_left(view: ReadView, retention: RetentionRow) -> BitMap:
+    """Every ordinal that a kept bucket has, in a store that lost some: the kept years, and whoever is in none of these.
+
+    Cost: the union of the kept years, and of all kept sets from the time of years that are swept or lost.
+    """
+    found = every_member(view, keys=(bucket_key(Granularity.YEAR, 0), bytes((Granularity.YEAR + 1,))))
+    lost = (one for one in retention.lost if one.granularity == Granularity.YEAR.word)
+    spans_s = [(0, retention.kept_from_s(Granularity.YEAR)), *((one.start_s, one.end_s) for one in lost)]
+    for granularity in Granularity:
+        # A week may begin in the year before, which is kept, and have members of this one alone.
+        before_s = _WEEK_S_MAX if granularity is Granularity.WEEK else 0
+        for start_s, end_s in spans_s if granularity is not Granularity.YEAR else ():
+            first = bucket_key(granularity, max(start_s - before_s, 0))
+            found |= every_member(view, keys=(first, bucket_key(granularity, end_s)))
+    return found
+
+
+def every_member(
+    view: ReadView,
+    on_progress: Callable[[str, int], None] | None = None,
+    *,
+    keys: tuple[bytes, bytes] = (b"", b"\xff"),
+) -> BitMap:
+    """Every ordinal that a kept bucket has whose key lies in a range, its end excluded; by default, any bucket.
+
+    ``on_progress`` gets what is being looked at and how many so far. Cost: reads these rows and sets.
+    """
+    found, inline, inline_bytes = BitMap(), [b""], 0
+    for number, (key, payload) in enumerate(view.rows(Database.BUCKETS, *keys)):
+        row = BucketRow.unpack(key, payload)
+        if row.members is MembersState.KEPT:
+            found |= load_members(view, key, row)
+        elif row.members is MembersState.INLINE:
+            inline.append(row.inline)
+            inline_bytes += len(row.inline)
+            if inline_bytes >= _INLINE_CHUNK_BYTES:
+                found |= _joined(inline)
+                inline, inline_bytes = [], 0
+        if on_progress is not None:
+            on_progress("buckets looked at", number)
+    return found | _joined(inline)
+
+
+def _joined(inline: list[bytes]) -> BitMap:
+    return bitmap_of(np.unique(np.frombuffer(b"".join(inline), np.uint32)))
 
 
 @dataclass(slots=True)

@@ -33,6 +33,7 @@ from uniqdb.granularity import Granularity
 from uniqdb.horizons import NOTHING_SWEPT, read_retention
 from uniqdb.intake import read_held, read_judge_state
 from uniqdb.limits import UNIT_FRAGMENTS_MAX
+from uniqdb.lost_times import LostTimes
 from uniqdb.meta import SOURCE_KEY_BYTES, read_sources, read_state
 from uniqdb.outbox import QUARANTINE_KIND, WINDOW_KIND, WindowKey, read_due, read_outbox, read_window
 from uniqdb.plausibility import JudgeState
@@ -89,6 +90,7 @@ class _Walk:
         self._ordinals = BitMap()
         self._has_erased = False
         self._retention = NOTHING_SWEPT
+        self._lost = LostTimes(NOTHING_SWEPT)
 
     def problem(self, text: str) -> None:
         if len(self.report.problems) < _PROBLEMS_MAX:
@@ -106,6 +108,8 @@ class _Walk:
     def horizons(self) -> None:
         """How far the store was swept: no coarser granularity further than a finer one that it is made of."""
         self._retention = read_retention(self.view)
+        self._lost = LostTimes(self._retention)
+        self._lost_spans()
         for what, horizons in (
             ("members", self._retention.horizons()),
             ("rows", self._retention.row_horizons()),
@@ -116,6 +120,23 @@ class _Walk:
                 self.expect(is_last, f"{what} of {granularity.word}s are swept further than those they are made of")
                 is_start = not at or self.facts.zone.bucket_at(granularity, at).start_s == at
                 self.expect(is_start, f"{what} of {granularity.word}s are swept up to {at}, where none begins")
+
+    def _lost_spans(self) -> None:
+        """What was lost to damage: spans of whole buckets, in order."""
+        zone, before = self.facts.zone, (0, -1)
+        words = {granularity.word: granularity for granularity in Granularity}
+        for one in self._retention.lost:
+            granularity, edges_s = words.get(one.granularity), (one.start_s, one.end_s)
+            where = f"{one.granularity}s lost from {one.start_s} to {one.end_s}"
+            if granularity is None or not zone.start_s <= one.start_s < one.end_s <= zone.end_s:
+                self.problem(f"{where}: no such span")
+                continue
+            are_edges = all(
+                edge_s == zone.end_s or zone.bucket_at(granularity, edge_s).start_s == edge_s for edge_s in edges_s
+            )
+            self.expect(are_edges, f"{where}: no bucket begins or ends there")
+            self.expect(before <= (granularity, one.start_s), f"{where}: not in order, or twice")
+            before = granularity, one.end_s
 
     # ------------------------------------------------------------ the dictionary
     def dictionary(self) -> None:
@@ -189,8 +210,9 @@ class _Walk:
             self._rows[granularity][start_s] = row
             self.count("buckets")
             where = place(Database.BUCKETS, key)
-            is_swept = start_s < self._retention.kept_from_s(granularity)
-            self.expect(is_swept == (row.members is MembersState.SWEPT), f"{where}: members {row.members.name.lower()}")
+            is_swept, has_none = start_s < self._retention.kept_from_s(granularity), row.members is MembersState.SWEPT
+            is_right = is_swept == has_none or (has_none and self._lost.has(granularity.word, start_s))
+            self.expect(is_right, f"{where}: members {row.members.name.lower()}")
             is_gone = start_s < self._retention.counted_from_s(granularity)
             self.expect(not is_gone, f"{where}: a row of a time whose rows are gone")
             bucket = self.facts.zone.bucket_at(granularity, start_s)
@@ -234,7 +256,8 @@ class _Walk:
     def unions(self) -> None:
         """Every coarse bucket is the union of its finer ones, with the sum of their visits and their number of rows.
 
-        Where finer ones are swept, it has more: visits that came later skip these.
+        Where finer ones are swept, it has more: visits that came later skip these. Where they were lost, it has at
+        least what is left of them. Where it was lost itself, it may have more or less, or be missing.
         """
         for granularity in Granularity:
             finer = granularity.finer
@@ -245,15 +268,31 @@ class _Walk:
                 where = place(Database.BUCKETS, bucket_key(granularity, start_s))
                 starts = children.pop(start_s, [])
                 self.expect(len(starts) == row.finer_rows, f"{where}: {row.finer_rows} {finer.word} rows expected")
-                rows = [self._rows[finer][at] for at in starts]
-                if row.members is not MembersState.SWEPT and start_s >= self._retention.kept_from_s(finer):
-                    self.expect(sum(one.visits for one in rows) == row.visits, f"{where}: visits do not add up")
-                    union = BitMap.union(BitMap(), *(self._set(finer, at) for at in starts))
-                    own = self._set(granularity, start_s)
-                    self.expect(union == own, f"{where}: not the union of its {finer.word} buckets")
+                is_kept = start_s >= self._retention.kept_from_s(finer) and row.members is not MembersState.SWEPT
+                if is_kept and not self._lost.has(granularity.word, start_s):
+                    self._union(granularity, start_s, finer, starts)
                 self.count("unions")
             for start_s in children:
+                if self._lost.has(granularity.word, start_s):
+                    continue
                 self.problem(f"{place(Database.BUCKETS, bucket_key(granularity, start_s))}: the row is missing")
+
+    def _union(self, granularity: Granularity, start_s: int, finer: Granularity, starts: list[int]) -> None:
+        """A bucket that is kept, against its finer ones, which are not swept, but may have been lost."""
+        row, where = self._rows[granularity][start_s], place(Database.BUCKETS, bucket_key(granularity, start_s))
+        has_lost = False
+        if self._retention.lost:
+            end_s = self.facts.zone.bucket_at(granularity, start_s).end_s
+            has_lost = self._lost.first(start_s, end_s, finer.word) is not None
+        rows = {at: self._rows[finer][at] for at in starts}
+        visits = sum(one.visits for one in rows.values())
+        adds_up = visits <= row.visits if has_lost else visits == row.visits
+        self.expect(adds_up, f"{where}: visits do not add up")
+        there = [at for at, one in rows.items() if one.members is not MembersState.SWEPT]
+        union = BitMap.union(BitMap(), *(self._set(finer, at) for at in there))
+        own = self._set(granularity, start_s)
+        is_right = union.issubset(own) if has_lost else union == own
+        self.expect(is_right, f"{where}: not the union of its {finer.word} buckets")
 
     def _children(self, granularity: Granularity, finer: Granularity) -> dict[int, list[int]]:
         starts = np.array(sorted(self._rows[finer]), np.int64)
@@ -277,7 +316,9 @@ class _Walk:
         visits = sum(row.visits for row in years.values())
         gone, skipped = self._retention.visits_of_gone_years, state.skipped.get(Granularity.YEAR.word, 0)
         total = visits + gone + skipped
-        self.expect(total == state.visits, f"{state.visits} visits accepted, {total} in, or no longer in, the years")
+        has_lost = any(one.granularity == Granularity.YEAR.word for one in self._retention.lost)
+        adds_up = total <= state.visits if has_lost else total == state.visits
+        self.expect(adds_up, f"{state.visits} visits accepted, {total} in, or no longer in, the years")
 
     def statuses(self) -> None:
         """Exactly the buckets that end within what is closed are final or amended."""

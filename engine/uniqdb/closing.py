@@ -7,6 +7,7 @@ that goes: every bucket that ends at or before it is closed. It only rises; a cl
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from uniqdb.batch import I64Array, Level, ends_of
 from uniqdb.calendar_zone import CalendarZone
@@ -66,6 +67,10 @@ class Closing:
                     self.late_days_s = set(starts_s[at[is_late]].tolist())
         codes: list[int] = statuses.tolist()
         return codes
+
+    def leave_out(self, is_kept: npt.NDArray[np.bool_]) -> None:
+        """Late visits that are expired amend nothing. ``is_kept``: of each late visit."""
+        self.late_times_s, self.late_through_s = self.late_times_s[is_kept], self.late_through_s[is_kept]
 
     def from_the_start(self) -> "Closing":
         """As if nothing had been closed before."""

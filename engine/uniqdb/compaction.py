@@ -17,8 +17,9 @@ from pyroaring import BitMap
 
 from uniqdb.audit import NAMELESS_KEY, nameless_payload, read_nameless
 from uniqdb.batch import U32Array, bitmap_of
-from uniqdb.bucket_members import encode_members, load_members
+from uniqdb.bucket_members import encode_members, every_member, load_members
 from uniqdb.format import (
+    FORMAT_VERSION,
     YOUNG_KEY,
     BucketRow,
     Database,
@@ -38,7 +39,8 @@ from uniqdb.generations import next_generation, remove_others
 from uniqdb.granularity import Granularity
 from uniqdb.horizons import RETENTION_KEY, read_retention
 from uniqdb.limits import INLINE_MEMBERS_MAX
-from uniqdb.meta import STATE_KEY, read_state, read_store_row
+from uniqdb.manifest import Manifest
+from uniqdb.meta import STATE_KEY, STORE_KEY, read_state, read_store_row
 from uniqdb.options import DictionarySizes, OpenOptions
 from uniqdb.requests import RequestDesk
 from uniqdb.store import ReadView, Store
@@ -49,7 +51,6 @@ from uniqdb.uid_upkeep import pieces_of
 _LOOK_S = 0.1
 _REWRITTEN = {Database.META, Database.UIDS, Database.UNITS, Database.BUCKETS, *map(Database.of, Granularity)}
 """All other databases hold rows that are copied as they are."""
-_INLINE_CHUNK_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +90,23 @@ def compact(
         RequestDesk(store.path, {})  # what a dead writer left half done names uids
         before_bytes = store.view().sizes()[0]
         view = store.pin()
-        copy = _Copy(view, store.manifest.store_uuid, sizes, on_progress)
+        copy = Rewriting(view, store.manifest.store_uuid, sizes, on_progress)
         with next_generation(store.path, store.manifest) as directory, FreshData(directory) as fresh:
             copy.write(fresh, renumber=renumber)
         view.end()
         store.move_on()
         after_bytes = store.view().sizes()[0]
-        held = _remove_old(store, readers_wait_s)
+        held = remove_old(store.path, store.manifest, readers_wait_s)
         ordinals = copy.ordinals_before, copy.ordinals_after
         return Compaction(store.manifest.generation, before_bytes, after_bytes, *ordinals, held)
     finally:
         store.close()
 
 
-def _remove_old(store: Store, wait_s: float) -> list[str]:
+def remove_old(path: Path, current: Manifest, wait_s: float) -> list[str]:
+    """Remove all generations but the current one; so long it is waited for readers. Returns what they hold still."""
     until_s = time.monotonic() + wait_s
-    while (held := remove_others(store.path, store.manifest)) and time.monotonic() < until_s:
+    while (held := remove_others(path, current)) and time.monotonic() < until_s:
         time.sleep(_LOOK_S)
     return held
 
@@ -136,14 +138,15 @@ class _Numbers:
         return bitmap_of(self.of(old[self.known(old)]))
 
 
-class _Copy:
-    """One view of a store on its way into a fresh data file."""
+class Rewriting:
+    """One view of a store on its way into a fresh data file, in the newest format."""
 
     def __init__(
         self, view: ReadView, store_uuid: str, sizes: DictionarySizes, on_progress: Callable[[str, int], None]
     ) -> None:
         self._view, self._sizes, self._on_progress = view, sizes, on_progress
-        self._dictionary = UidDictionary(read_store_row(view, store_uuid).hash_seed)
+        self._store_row = msgspec.structs.replace(read_store_row(view, store_uuid), format_version=FORMAT_VERSION)
+        self._dictionary = UidDictionary(self._store_row.hash_seed)
         state = read_state(view)
         # The rewriting is a commit of its own: it names fragments as no commit before it has.
         self._state = msgspec.structs.replace(state, commit_number=state.commit_number + 1)
@@ -155,7 +158,7 @@ class _Copy:
     def write(self, fresh: FreshData, *, renumber: bool) -> None:
         """Everything, database by database."""
         if renumber:
-            self._numbers = _Numbers(self._used())
+            self._numbers = _Numbers(every_member(self._view, self._on_progress))
             self.ordinals_after = len(self._numbers)
         self._buckets(fresh)
         self._uids(fresh)
@@ -166,21 +169,6 @@ class _Copy:
                     fresh.put(database, key, value)
         self._meta(fresh)
         fresh.flush()  # while the view, whose memory some rows are, lasts
-
-    def _used(self) -> BitMap:
-        """Every ordinal that a kept bucket has."""
-        used, inline, inline_bytes = BitMap(), [b""], 0
-        for number, (key, row) in enumerate(self._rows()):
-            if row.members is MembersState.KEPT:
-                used |= load_members(self._view, key, row)
-            elif row.members is MembersState.INLINE:
-                inline.append(row.inline)
-                inline_bytes += len(row.inline)
-                if inline_bytes >= _INLINE_CHUNK_BYTES:
-                    used |= _joined(inline)
-                    inline, inline_bytes = [], 0
-            self._on_progress("buckets looked at", number)
-        return used | _joined(inline)
 
     def _rows(self) -> Iterator[tuple[bytes, BucketRow]]:
         for key, payload in self._view.rows(Database.BUCKETS, b"", b"\xff"):
@@ -249,6 +237,7 @@ class _Copy:
     def _meta(self, fresh: FreshData) -> None:
         row = DictionaryRow(self.ordinals_after, self._row.layout + 1)
         changed = {STATE_KEY: msgspec.msgpack.encode(self._state), DICTIONARY_KEY: row.pack()}
+        changed[STORE_KEY] = msgspec.msgpack.encode(self._store_row)
         if self._numbers is not None:
             # What has a number and no name is nameless: all others are used, and so in the dictionary.
             swept = msgspec.structs.replace(
@@ -260,10 +249,6 @@ class _Copy:
             changed.setdefault(key, open_row(Database.META, key, value))
         for key, payload in sorted(changed.items()):
             fresh.put(Database.META, key, seal_row(Database.META, key, payload))
-
-
-def _joined(inline: list[bytes]) -> BitMap:
-    return bitmap_of(np.unique(np.frombuffer(b"".join(inline), np.uint32)))
 
 
 def _between(columns: UidColumns, first: int, last: int) -> UidColumns:

@@ -116,6 +116,11 @@ class StoreContent:
     def __init__(self, view: ReadView, store_uuid: str, name: str) -> None:
         self._view, self.name = view, name
         swept = read_retention(view)
+        if swept.lost:
+            raise WindowNotKept(
+                f"{name} has lost {swept.lost[0].granularity}s, or more, to damage, and can only be copied whole",
+                hint="use `uniqdb backup`, or ingest the source again into a new store; here every bucket is needed",
+            )
         if swept.rows_from_s:
             raise WindowNotKept(
                 f"{name} has lost rows with counts to a sweep, and can only be copied whole",

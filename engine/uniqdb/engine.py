@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from uniqdb.answers import MembersCache, StoreFacts
+from uniqdb.answers import StoreFacts
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.call_sources import CallSources
 from uniqdb.check import CheckReport, check_view
@@ -23,6 +23,7 @@ from uniqdb.handle_lock import HandleLock
 from uniqdb.info import StoreInfo, collect_info
 from uniqdb.limits import IMPLAUSIBLE_AHEAD_S
 from uniqdb.manifest import is_store
+from uniqdb.members_cache import MembersCache
 from uniqdb.meta import StateRow, read_state, read_store_row
 from uniqdb.options import OpenOptions
 from uniqdb.pending_visits import PendingVisits
@@ -122,7 +123,7 @@ class Engine:
                 return next(iter(self.add_many([ts], [uid], source=source)))
             self._pending.times_s.append(outcome[0])
             self._pending.uids.append(outcome[1])
-            is_kept = outcome[0] >= writer.expired_before_s
+            is_kept = writer.takes(outcome[0])
             self._commit_if_due()
             return Verdict.ACCEPTED if is_kept else Verdict.EXPIRED
 
@@ -155,7 +156,7 @@ class Engine:
                 self._pending.times_s += times_s[early].tolist()
                 self._pending.uids += visits.uids if early.all() else list(compress(visits.uids, early.tolist()))
                 self._pending.refused += refused
-                counts[Verdict.EXPIRED] += int((times_s[early] < writer.expired_before_s).sum())
+                counts[Verdict.EXPIRED] += int((~writer.taken(times_s[early])).sum())
                 counts[Verdict.ACCEPTED] += int(early.sum()) - counts[Verdict.EXPIRED]
             self._commit_if_due()
             return dict(+counts)
@@ -230,7 +231,7 @@ class Engine:
             text = uid_text(uid)
             if text is None:
                 return False
-            reader, waiting = self._reading(), self._pending.times_of(text, self._writing().expired_before_s)
+            reader, waiting = self._reading(), self._pending.times_of(text, self._writing().takes)
             if window is None:
                 return bool(waiting) or reader.check_if_uid_exists(text)
             start_s, end_s = self._span(reader, window, as_of)

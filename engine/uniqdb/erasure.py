@@ -136,11 +136,13 @@ class _Buckets:
         """Write each of them without these; (key, new row).
 
         Under a kept bucket that has none of them no finer one has any; under one whose members were dropped it may.
+        With lost spans every bucket is looked at: what is finer may be more, or hang under nothing.
         """
+        has_lost = bool(read_retention(self._view).lost)
         below: dict[Granularity, list[tuple[int, int]]] = {}
         for granularity in reversed(Granularity):
             parents = granularity.coarser
-            spans = below[parents[-1]] if parents else [(0, _SOME_TIME)]
+            spans = below[parents[-1]] if parents and not has_lost else [(0, _SOME_TIME)]
             below[granularity] = []
             for key, row in self._rows(granularity, spans):
                 changed = None

@@ -15,7 +15,7 @@
     │   ├── TopicMissing            69   the broker answers, but has no such topic
     │   └── NotPublished            69   a transaction was undone; the same records may be published again
     ├── NoLocalBroker               69   a broker of our own cannot be brought up on this machine
-    ├── WindowNotKept               70   a bucket that the answer needs was swept
+    ├── WindowNotKept               70   a bucket that the answer needs was swept or lost
     ├── CannotWrite                 73   a directory, file or disk refused the write
     │   ├── CommitFailed            73   a transaction was undone; nothing of it is stored
     │   └── PublishRefused          73   Kafka refuses the records for good, as too large or for want of a right
@@ -114,7 +114,7 @@ class NoLocalBroker(UniqdbError):
 
 
 class WindowNotKept(UniqdbError):
-    """The answer needs the members of a bucket that was swept; a number would be wrong."""
+    """The answer needs a bucket that was swept, or lost to damage; a number would be wrong."""
 
     exit_code = 70
 

@@ -1,9 +1,12 @@
-"""How far a store was swept, and what was removed from it on purpose: the row ``meta/retention``.
+"""How far a store was swept, what was removed from it on purpose, and what was lost: the row ``meta/retention``.
 
 A *horizon* is a moment per granularity, always the start of one of its buckets: buckets that start before it have no
 members any more, whether they had visits or not. It only rises, and that of a granularity is never behind (lower than)
 that of a coarser one that is made of it. So whether a bucket is kept is one comparison, and a visit that a granularity
 no longer takes is one that lies before its horizon.
+
+A *lost span* is what a repair could not restore: buckets of one granularity that may lack their row, their members, or
+visits that came later. They are no part of any answer that would be wrong without these, and take no visit any more.
 """
 
 import msgspec
@@ -31,8 +34,21 @@ class AuditRow(msgspec.Struct, frozen=True, omit_defaults=True):
     removed: dict[str, int] = {}
 
 
+class LostSpan(msgspec.Struct, frozen=True):
+    """Buckets of a granularity, by its word, that start in ``[start_s, end_s)`` (Unix seconds) were lost to damage.
+
+    Both edges are edges of its buckets. A row that is there with its members is whole as of the repair; one without
+    members has its count; of a bucket without a row nothing is known, which is not zero. Finer and coarser ones may be
+    whole.
+    """
+
+    granularity: str
+    start_s: int
+    end_s: int
+
+
 class RetentionRow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """``meta/retention``; a store that was never swept has none. Horizons are Unix seconds by granularity."""
+    """``meta/retention``; a store that was never swept or repaired has none. Horizons: Unix seconds by granularity."""
 
     members_from_s: dict[str, int] = {}
     """The horizons. Buckets that start earlier are swept."""
@@ -46,6 +62,8 @@ class RetentionRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """Members went since all dead uids were last dropped."""
     audit: tuple[AuditRow, ...] = ()
     """The last runs that removed something, oldest first."""
+    lost: tuple[LostSpan, ...] = ()
+    """What was lost to damage: finest granularity first, ascending, disjoint in each. See `uniqdb.lost_times`."""
 
     def kept_from_s(self, granularity: Granularity) -> int:
         """The horizon; 0 where nothing was swept: no bucket starts earlier."""
@@ -62,6 +80,17 @@ class RetentionRow(msgspec.Struct, frozen=True, omit_defaults=True):
     def row_horizons(self) -> dict[Granularity, int]:
         """All horizons of rows."""
         return {granularity: self.counted_from_s(granularity) for granularity in Granularity}
+
+    def loses(self, granularity: Granularity, time_s: int) -> bool:
+        """Whether the bucket that holds a moment lies in a lost span. Cost: a look at each; for many moments there is
+        `uniqdb.lost_times.LostTimes`.
+        """
+        word = granularity.word if self.lost else ""
+        return any(one.granularity == word and one.start_s <= time_s < one.end_s for one in self.lost)
+
+    def keeps(self, granularity: Granularity, time_s: int) -> bool:
+        """Whether the bucket that holds a moment takes visits, and its members are all there: not swept, not lost."""
+        return time_s >= self.kept_from_s(granularity) and not self.loses(granularity, time_s)
 
     @property
     def expired_before_s(self) -> int:

@@ -7,7 +7,7 @@ from uniqdb.audit import ErasureRow, read_audits
 from uniqdb.completeness import Completeness, read_completeness
 from uniqdb.format import FORMAT_VERSION, Database
 from uniqdb.granularity import Granularity
-from uniqdb.horizons import AuditRow, read_retention
+from uniqdb.horizons import AuditRow, LostSpan, read_retention
 from uniqdb.limits import ORDINAL_MAX, ORDINALS_ALARM_FRACTION
 from uniqdb.meta import SourceRow, read_sources, read_state, read_store_row
 from uniqdb.quarantine import counted_only
@@ -51,6 +51,8 @@ class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
     completeness: Completeness
     erasures: list[ErasureRow] = []
     """When visitors were forgotten, how many; oldest first."""
+    lost: tuple[LostSpan, ...] = ()
+    """What was lost to damage, and no repair could restore: there answers are refused, or not complete."""
 
 
 def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
@@ -89,6 +91,7 @@ def collect_info(store: Store, facts: StoreFacts, store_uuid: str) -> StoreInfo:
         sources=[row for _, row in read_sources(view)],
         completeness=read_completeness(view),
         erasures=[row for _, row in read_audits(view)],
+        lost=retention.lost,
     )
 
 

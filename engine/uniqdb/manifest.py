@@ -122,7 +122,7 @@ def read_manifest(store_path: Path) -> Manifest:
         known = ", ".join(map(str, sorted(READABLE_VERSIONS)))
         raise FormatUnsupported(
             f"{store_path} has format {manifest.format_version}, this uniqdb reads {known}",
-            hint="use the version of uniqdb that wrote it, or migrate the store",
+            hint="use a newer uniqdb, or `uniqdb dump` it with the one that wrote it and `uniqdb load` that here",
         )
     data = data_directory(store_path, manifest) / DATA_NAME
     if not data.is_file() or data.stat().st_size == 0:

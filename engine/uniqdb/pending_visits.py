@@ -1,5 +1,7 @@
 """Visits of calls that wait for the commit of their handle."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from uniqdb.quarantine import Quarantined
@@ -32,9 +34,9 @@ class PendingVisits:
         """What is left once so many visits, and all that was refused, are in the store."""
         return PendingVisits(self.times_s[committed:], self.uids[committed:])
 
-    def times_of(self, uid: str, from_s: int) -> list[int]:
-        """Event times of the uid's visits from a moment on; indexed once per added visit."""
+    def times_of(self, uid: str, takes: Callable[[int], bool]) -> list[int]:
+        """Event times of the uid's visits that count somewhere; indexed once per added visit."""
         for at in range(self._indexed, len(self.uids)):
             self._uid_times_s.setdefault(self.uids[at], []).append(self.times_s[at])
         self._indexed = len(self.uids)
-        return [time_s for time_s in self._uid_times_s.get(uid, ()) if time_s >= from_s]
+        return [time_s for time_s in self._uid_times_s.get(uid, ()) if takes(time_s)]

@@ -91,6 +91,7 @@ def _replace(copy: "_Copy", target: Path, how: Restoring) -> Restored:
         raise UsageError(
             f"there is a store at {target} already, and it keeps its uuid", hint="name a path that does not exist yet"
         )
+    _present(target, copy.store_uuid)  # a newer format is refused before anything is written, be it a lock
     with ExitStack() as stack:
         lock = WriterLock(target)
         stack.callback(lock.release)

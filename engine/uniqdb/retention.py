@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from pyroaring import BitMap
 
-from uniqdb.bucket_members import load_members
+from uniqdb.bucket_members import load_members, members_left
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.commit_plan import CommitPlan
 from uniqdb.format import BucketRow, Database, MembersState, bucket_key, corrupt, fragment_key, parse_bucket_key
@@ -86,9 +86,11 @@ def live_ordinals(view: ReadView) -> BitMap:
     """Every ordinal that is a member of a kept bucket.
 
     That is the union of the kept years, and of kept weeks that begin in a year that is not kept: everything finer is
-    part of one of these.
+    part of one of these. With lost spans, where years may be missing, it is the union of all that there is.
     """
     retention, live = read_retention(view), BitMap()
+    if retention.lost:
+        return members_left(view, retention)
     weeks_s = retention.kept_from_s(Granularity.WEEK), retention.kept_from_s(Granularity.YEAR)
     years_s = retention.kept_from_s(Granularity.YEAR), None
     for granularity, (start_s, end_s) in ((Granularity.WEEK, weeks_s), (Granularity.YEAR, years_s)):
@@ -140,16 +142,45 @@ def sweep_members(plan: CommitPlan, state: StateRow, goal: Goal) -> Removed:
     retention = msgspec.structs.replace(
         retention,
         members_from_s={**retention.members_from_s, granularity.word: max(horizon_s, before_s)},
-        has_dead_uids=retention.has_dead_uids or (bool(outcome.gone) and _may_leave_dead(granularity, retention)),
+        has_dead_uids=retention.has_dead_uids or _may_leave_dead(granularity, retention, outcome.gone),
     )
-    return Removed(outcome, retention, len(outcome.gone))
+    return Removed(outcome, _without_swept_spans(plan.view, state, retention), len(outcome.gone))
 
 
-def _may_leave_dead(granularity: Granularity, retention: RetentionRow) -> bool:
-    """Whether members that go may be in no other kept bucket: all but these are in a kept year."""
+def _may_leave_dead(granularity: Granularity, retention: RetentionRow, gone: list[bytes]) -> bool:
+    """Whether members that go may be in no other kept bucket: all but these are in a kept year, if none is lost."""
+    if not gone or granularity is Granularity.YEAR:
+        return bool(gone)
     if granularity is Granularity.WEEK:
-        return retention.kept_from_s(Granularity.WEEK) < retention.kept_from_s(Granularity.YEAR)
-    return granularity is Granularity.YEAR
+        years_lost = any(one.granularity == Granularity.YEAR.word for one in retention.lost)
+        return years_lost or retention.kept_from_s(Granularity.WEEK) < retention.kept_from_s(Granularity.YEAR)
+    if not retention.lost:
+        return False
+    above = [one for one in Granularity if one > granularity and one is not Granularity.WEEK]
+    starts_s = (parse_bucket_key(key)[1] for key in gone)
+    return not all(any(retention.keeps(one, start_s) for one in above) for start_s in starts_s)
+
+
+def _without_swept_spans(view: ReadView, state: StateRow, retention: RetentionRow) -> RetentionRow:
+    """Without lost spans that end where members and rows are swept: there nothing is left, lost or not.
+
+    ``state`` and ``view`` are those before the step. The visits of lost years are then those of years that are gone.
+    """
+    if not retention.lost:
+        return retention
+    swept_s = {
+        granularity.word: min(retention.kept_from_s(granularity), retention.counted_from_s(granularity))
+        for granularity in Granularity
+    }
+    left = tuple(one for one in retention.lost if one.end_s > swept_s[one.granularity])
+    year = Granularity.YEAR.word
+    had, has = (any(one.granularity == year for one in spans) for spans in (retention.lost, left))
+    if had and not has:
+        first, end = bucket_key(Granularity.YEAR, swept_s[year]), bytes((Granularity.YEAR + 1,))
+        there = sum(BucketRow.unpack(*one).visits for one in view.rows(Database.BUCKETS, first, end))
+        gone = state.visits - state.skipped.get(year, 0) - there
+        retention = msgspec.structs.replace(retention, visits_of_gone_years=gone)
+    return msgspec.structs.replace(retention, lost=left)
 
 
 def _delete_unit(plan: CommitPlan, granularity: Granularity, key: bytes) -> None:
@@ -177,7 +208,7 @@ def delete_rows(plan: CommitPlan, state: StateRow, zone: CalendarZone, goal: Goa
         plan.changes.delete(Database.BUCKETS, key)
         _delete_if_there(plan, Database.OUTBOX, key)
         outcome.gone.append(key)
-    _count_down(plan, zone, granularity, outcome)
+    _count_down(plan, zone, granularity, (outcome, retention))
     if granularity is Granularity.DAY:
         _delete_windows(plan, zone.local_date(horizon_s).toordinal())
     elif granularity is Granularity.WEEK:
@@ -188,11 +219,15 @@ def delete_rows(plan: CommitPlan, state: StateRow, zone: CalendarZone, goal: Goa
             retention, visits_of_gone_years=retention.visits_of_gone_years + visits_gone
         )
     horizons_s = {**retention.rows_from_s, granularity.word: max(horizon_s, before_s)}
-    return Removed(outcome, msgspec.structs.replace(retention, rows_from_s=horizons_s), len(rows))
+    retention = msgspec.structs.replace(retention, rows_from_s=horizons_s)
+    return Removed(outcome, _without_swept_spans(plan.view, state, retention), len(rows))
 
 
-def _count_down(plan: CommitPlan, zone: CalendarZone, granularity: Granularity, outcome: StepOutcome) -> None:
-    """The rows above those that go hold fewer finer rows."""
+def _count_down(
+    plan: CommitPlan, zone: CalendarZone, granularity: Granularity, goes: tuple[StepOutcome, RetentionRow]
+) -> None:
+    """The rows above those that go hold fewer finer rows; those that were lost hold nothing."""
+    outcome, retention = goes
     starts_s = np.array([parse_bucket_key(key)[1] for key in outcome.gone], np.int64)
     if not len(starts_s):
         return
@@ -201,6 +236,8 @@ def _count_down(plan: CommitPlan, zone: CalendarZone, granularity: Granularity, 
             key = bucket_key(coarser, start_s)
             payload = plan.view.row(Database.BUCKETS, key)
             row = None if payload is None else BucketRow.unpack(key, payload)
+            if row is None and retention.loses(coarser, start_s):
+                continue
             if row is None or row.finer_rows < gone:
                 raise corrupt(Database.BUCKETS, key, f"there are more {granularity.word} rows than it has")
             outcome.rows[key] = row._replace(finer_rows=row.finer_rows - gone)

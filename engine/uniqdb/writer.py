@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import compress
@@ -20,6 +21,7 @@ from uniqdb.format import Database
 from uniqdb.granularity import Granularity
 from uniqdb.horizons import RetentionRow, read_retention
 from uniqdb.intake import Advance, Taken, write_advance
+from uniqdb.lost_times import BoolArray, LostTimes, count_finer, expired_edges_s
 from uniqdb.meta import STATE_KEY, GapRow, SourceRow, StateRow, read_state, with_gaps, write_row
 from uniqdb.options import OpenOptions
 from uniqdb.outbox import (
@@ -117,6 +119,8 @@ class Writer:
         self._sources: OpenSources | None = None
         self._retention: RetentionRow | None = None
         self._expired_before_s = 0
+        self._expired_edges_s: list[int] = []
+        self._lost: LostTimes | None = None
         self._marks: weakref.WeakSet[LiveMarks] = weakref.WeakSet()
 
     def retention(self) -> RetentionRow:
@@ -124,14 +128,26 @@ class Writer:
         if self._retention is None:
             self._retention = read_retention(self._store.view())
             self._expired_before_s = self._retention.expired_before_s
+            self._expired_edges_s = expired_edges_s(self._retention)
+            self._lost = LostTimes(self._retention) if self._retention.lost else None
         return self._retention
 
-    @property
-    def expired_before_s(self) -> int:
-        """Visits before this count nowhere any more (Unix seconds)."""
+    def takes(self, time_s: int) -> bool:
+        """Whether a visit of this moment (Unix seconds) counts in some granularity; else it is expired."""
         if self._retention is None:
             self.retention()
-        return self._expired_before_s
+        if time_s < self._expired_before_s:
+            return False
+        return not self._expired_edges_s or bisect_right(self._expired_edges_s, time_s) % 2 == 0
+
+    def taken(self, times_s: I64Array) -> BoolArray:
+        """The same for an array."""
+        if self._retention is None:
+            self.retention()
+        found: BoolArray = times_s >= self._expired_before_s
+        if self._expired_edges_s:
+            found &= np.searchsorted(self._expired_edges_s, times_s, "right") % 2 == 0
+        return found
 
     def mark(self, marks: LiveMarks) -> None:
         """From now on add to these marks every ordinal that is looked up or allocated, until they are forgotten."""
@@ -275,12 +291,13 @@ class Writer:
         self, plan: CommitPlan, state: StateRow, commit: Commit, closing: Closing
     ) -> tuple[Resolved | None, list[Staged], StateRow]:
         retention, times_s, uids = self.retention(), commit.event_times_s, commit.uids
-        if int(times_s.min()) < retention.expired_before_s:
-            is_kept = times_s >= retention.expired_before_s
+        if int(times_s.min()) < retention.expired_before_s or self._expired_edges_s:
+            is_kept = self.taken(times_s)
             times_s, uids = times_s[is_kept], list(compress(uids, is_kept.tolist()))
             state = msgspec.structs.replace(state, expired=state.expired + len(commit.uids) - len(uids))
             if not uids:
                 return None, [], state
+            closing.leave_out(self.taken(closing.late_times_s))
         resolved = self._dictionary.resolve(plan.view, uids)
         for marks in self._marks:  # before the commit: whatever becomes of it, these uids stay
             marks.live |= bitmap_of(np.unique(resolved.ordinals).astype(np.uint32))
@@ -290,13 +307,21 @@ class Writer:
         for whole in levels(self._zone, times_s, resolved.ordinals):
             granularity = whole.granularity
             level, skipped[granularity.word] = whole.since(retention.kept_from_s(granularity))
+            statuses = closing.statuses(level) if len(level.starts_s) else []
+            if self._lost is not None:
+                is_lost = self._lost.mask(granularity.word, level.starts_s)
+                level, more = level.only(~is_lost)
+                skipped[granularity.word] += more
+                statuses = list(compress(statuses, (~is_lost).tolist()))
             if not len(level.starts_s):
                 new_starts[granularity] = level.starts_s
                 continue
             finer_rows = self._finer_rows(level, new_starts)
-            statuses = closing.statuses(level)
             done, new_starts[granularity] = self._members.apply(plan, level, finer_rows, statuses)
             staged += done
+        if self._lost is not None:
+            for finer in new_starts.items():
+                count_finer(plan, self._zone, finer, closing.through_s, self._lost)
         self._upkeep.write_new(plan, resolved)
         first, last = int(times_s.min()), int(times_s.max())
         state = msgspec.structs.replace(
@@ -338,5 +363,7 @@ class Writer:
         finer = level.granularity.finer
         if finer is not None and len(new_starts[finer]):
             parents = self._zone.starts_of(level.granularity, new_starts[finer])
+            if self._lost is not None:  # those are no part of the level; see `count_finer`
+                parents = parents[~self._lost.mask(level.granularity.word, parents)]
             np.add.at(counts, np.searchsorted(level.starts_s, parents), 1)
         return counts

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import uniqdb
+from lost import Fate, lose, span_at
 from uniqdb.change_set import ChangeSet
 from uniqdb.format import BucketRow, Database, MembersState
 from uniqdb.granularity import Granularity
@@ -168,6 +169,23 @@ def test_70_a_swept_bucket_is_needed(run_process: RunProcess, here: Path) -> Non
     # Its count is there all the same, and coarser buckets answer.
     assert run_process("query", "--by", "minute").returncode == 0
     assert run_process("members", "--period", "2016-07-11").returncode == 0
+
+
+def test_70_a_lost_bucket_is_needed(run_process: RunProcess, here: Path) -> None:
+    (here / "v.jsonl").write_text(VISITS)
+    assert run_process("ingest", "v.jsonl").returncode == 0
+    with uniqdb.open(here / "visits.uniqdb") as db:
+        start_s = next(iter(db.series("minute"))).start_ts
+        lose(db, [span_at(db, "minute", start_s)], lambda _bucket: Fate.NOTHING)
+        minute = db.zone.isoformat(start_s)[:16]
+    for command in (["query"], ["members"], ["exists", "3"]):
+        text = fails(run_process, here, 70, *command, "--period", minute)
+        assert "lost to damage" in text
+        assert "restore a backup" in text
+    fails(run_process, here, 70, "dump", "d.tar")
+    assert run_process("members", "--period", "2016-07-11").returncode == 0
+    assert "lost to damage" in run_process("info", "--format", "table").stdout
+    assert '"lost":[{"granularity":"minute"' in run_process("info").stdout
 
 
 def test_73_cannot_write(run_process: RunProcess, here: Path) -> None:

@@ -18,7 +18,7 @@ Run = Callable[..., Result]
 RunProcess = Callable[..., subprocess.CompletedProcess[str]]
 COMMANDS = [
     *("init", "ingest", "query", "exists", "members", "info", "top", "check", "verify", "generate", "demo"),
-    *("completion", "serve-stream", "publish-trailing", "sweep", "forget", "compact"),
+    *("completion", "serve-stream", "publish-trailing", "sweep", "forget", "compact", "migrate"),
     *("backup", "restore", "dump", "load", "merge", "produce", "subscribe"),
     *("topics", "dev-broker", "quarantine", "clock", "config"),
 ]

@@ -1,6 +1,6 @@
-"""A child process that compacts a store or forgets visitors, for tests that kill it; it may kill itself at a step.
+"""A child process that compacts or migrates a store or forgets visitors, for tests that kill it, or at a step itself.
 
-python tests/crash/compacting.py STORE compact|renumber|forget [STEP]
+python tests/crash/compacting.py STORE compact|renumber|migrate|forget [STEP]
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 import uniqdb
 from engines import options
-from uniqdb import compaction, forgetting, generations
+from uniqdb import compaction, forgetting, generations, migration
 
 STEPS = ("before the sync", "before MANIFEST", "after MANIFEST", "before the removal", "in the removal")
 FORGOTTEN = [f"visitor-{number:04}" for number in range(0, 4_000, 4)]
@@ -63,6 +63,8 @@ def main(store: str, what: str, step: str = "") -> None:
         forgetting.UIDS_PER_COMMIT = PER_COMMIT
         with uniqdb.open(store, options=options()) as db:
             forgetting.forget(db, FORGOTTEN)
+    elif what == "migrate":
+        migration.migrate(Path(store), options())
     else:
         compaction.compact(Path(store), options(), renumber=what == "renumber")
     print("done", flush=True)

@@ -7,23 +7,22 @@ writes the file anew. That is right only together with a new format version: sto
 
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import lmdb  # to put the recorded rows into a store below the engine
 import msgspec
 import numpy as np
 import pytest
 
 import uniqdb
 from engines import options, rows_of
+from format.golden import STORE_UUID, ZONE, lay_out, rows
 from model import Model
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.creation import write_empty_store
-from uniqdb.format import FORMAT_VERSION, READABLE_VERSIONS, Database
+from uniqdb.format import FORMAT_VERSION, READABLE_VERSIONS
 from uniqdb.intake import HeldRow, Place, open_intake, read_held
-from uniqdb.manifest import Manifest, read_manifest, write_manifest
+from uniqdb.manifest import read_manifest
 from uniqdb.meta import SourceRow
 from uniqdb.outbox import read_due, read_outbox
 from uniqdb.quarantine import Quarantined, read_quarantine
@@ -31,8 +30,6 @@ from uniqdb.stream.emission import work_out
 from uniqdb.writer import nothing
 
 GOLDEN = {version: Path(__file__).with_name(f"golden_v{version}.txt") for version in sorted(READABLE_VERSIONS)}
-STORE_UUID = "00000000-0000-4000-8000-000000000001"
-ZONE = "Asia/Kolkata"  # a small TZif file that is not going to change
 TIMES = [1_468_244_384 + step * step * 977 for step in range(90)]
 UIDS = [f"visitor-{step % 37:02d}" + "é" * (step % 3) for step in range(90)]
 CROWD = [f"crowd-{number}" for number in range(80)]
@@ -94,17 +91,6 @@ def publish(db: uniqdb.Engine) -> None:
         db.write(replace(nothing(), published={first.key: first.commit_number}, windows=[work_out(snapshot, window)]))
 
 
-def rows(path: Path) -> Iterator[str]:
-    """Every row of every named database: name, key, value."""
-    env = lmdb.open(str(path / "g1"), max_dbs=32, readonly=True)
-    with env.begin() as txn:
-        for database in Database:
-            handle = env.open_db(database.file_name, txn=txn, create=False)
-            for key, value in txn.cursor(db=handle):
-                yield f"{database.file_name.decode()} {key.hex()} {value.hex()}"
-    env.close()
-
-
 def test_the_same_visits_are_written_as_the_same_bytes(tmp_path: Path) -> None:
     write_store(tmp_path / "store")
     written = list(rows(tmp_path / "store"))
@@ -118,16 +104,7 @@ def test_the_same_visits_are_written_as_the_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", GOLDEN)
 def test_the_recorded_store_is_read_checked_and_continued(store_path: Path, version: int) -> None:
-    (store_path / "g1").mkdir(parents=True)
-    (store_path / "requests").mkdir()
-    env = lmdb.open(str(store_path / "g1"), max_dbs=32, map_size=1 << 24)
-    handles = {database.file_name: env.open_db(database.file_name) for database in Database}
-    with env.begin(write=True) as txn:
-        for line in GOLDEN[version].read_text().splitlines():
-            name, key, value = line.split(" ")
-            txn.put(bytes.fromhex(key), bytes.fromhex(value), db=handles[name.encode()])
-    env.close()
-    write_manifest(store_path, Manifest(STORE_UUID, format_version=version))
+    lay_out(store_path, f"v{version}")
     model = Model(ZONE)
     model.add(TIMES, UIDS)
     if version > 1:

@@ -47,7 +47,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset(
             {
                 *("fragments", "handle_lock", "meta", "quarantine", "intake", "completeness", "outbox", "requests"),
-                *("audit", "horizons", "upkeep_step"),
+                *("audit", "horizons", "lost_times", "upkeep_step"),
             }
         ),
     ),
@@ -56,7 +56,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset(
             {
                 *("uid_dictionary", "uid_upkeep", "small_buckets", "bucket_members", "closing", "store_clock"),
-                *("trailing", "uid_removal", "dead_uids"),
+                *("trailing", "uid_removal", "dead_uids", "members_cache"),
             }
         ),
     ),
@@ -69,7 +69,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
             {
                 *("", "engine", "creation", "info", "reading", "writer", "call_sources"),
                 *("quarantine_review", "source_clocks", "request_handlers", "gauges"),
-                *("compaction", "erasure", "forgetting", "pending_visits", "sweeping"),
+                *("compaction", "migration", "erasure", "forgetting", "pending_visits", "sweeping"),
                 *("again", "standing", "backup", "restore"),
                 *("content", "uid_runs", "assembly", "dump_format", "dump", "dump_reading", "loading", "merging"),
             }
