@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from cli.terminal import on_a_terminal
 from kafka.cluster import Cluster
 from kafka.scraping import Scraped, Values, scraped
-from kafka.serving import SERVE_STREAM, Served, line
+from kafka.serving import DYING, SERVE_STREAM, Served, line
+from uniqdb.outbox import TRAILING_DAYS
 from uniqdb_cli.metrics import ALWAYS, CATALOGUE
 
 T = 1_468_244_340
@@ -113,6 +115,38 @@ def test_a_backlog_is_lag_until_it_is_read(served: Served) -> None:
     assert 10_000 < lags[0] <= 240_000
     assert all(sum(found["uniqdb_partition_lag_records"].values()) == found["uniqdb_lag_records"][()] for found in seen)
     assert seen[-1]["uniqdb_reading_history"][()] == 0
+
+
+def test_history_and_an_outage_in_the_middle_of_it(served: Served, tmp_path: Path) -> None:
+    """A service that reads old visits slowly, from what it has fetched: its finals wait when the broker is gone."""
+    (tmp_path / "kafka.ini").write_text("[kafka]\ntransaction.timeout.ms = 4000\n")
+    served.cluster.create(served.topic)
+    hours = 72
+    served.cluster.write(served.topic, [line(T + number * 720, f"u{number % 50}") for number in range(5 * hours)])
+    slowly = [sys.executable, str(DYING), "slowly", "0", "serve-stream"]
+    with scraped(served, "--kafka-config", str(tmp_path / "kafka.ini"), command=slowly) as service:
+        service.until("uniqdb_reading_history", lambda seen: seen == 1)
+        assert service.get("/readyz") == (200, "reading history\n")
+        # A day has ended; its windows wait until the end of the topic, for what is read may change them again.
+        closed = service.until("uniqdb_due_windows", lambda seen: seen >= len(TRAILING_DAYS))
+        assert closed["uniqdb_due_windows"][()] % len(TRAILING_DAYS) == 0
+        assert closed["uniqdb_reading_history"][()] == 1
+        served.cluster.broker.kill()
+        gone = service.until("uniqdb_kafka_up", lambda seen: seen == 0)
+        age_s = gone["uniqdb_outbox_age_seconds"][()]
+        for _ in range(2):  # it rises, and goes on rising
+            later = service.until("uniqdb_outbox_age_seconds", lambda seen, age_s=age_s: seen > age_s)
+            age_s = later["uniqdb_outbox_age_seconds"][()]
+        assert later["uniqdb_published_records_total"] == gone["uniqdb_published_records_total"]
+        served.cluster.broker.restart()
+        service.until("uniqdb_reading_history", lambda seen: seen == 0)
+        done = service.until("uniqdb_due_windows", lambda seen: seen == 0)
+        assert done["uniqdb_store_visits"][()] == 5 * hours
+        service.until("uniqdb_outbox_age_seconds", lambda seen: seen == 0)
+        service.stop()
+    windows = served.published("trailing").highest
+    assert len(windows) == 3 * len(TRAILING_DAYS)
+    assert {one["status"] for one in windows.values()} == {"final"}
 
 
 def with_counts_held_back(service: Scraped, served: Served, now: int) -> Values:
