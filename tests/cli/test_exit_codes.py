@@ -197,7 +197,7 @@ def test_73_a_full_disk_behind_the_output(process_environment: dict[str, str], a
     command = [sys.executable, "-m", "uniqdb_cli", *arguments]
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, text=True, env=process_environment, timeout=60, check=False
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env=process_environment, timeout=120, check=False
         )
     assert done.returncode == 73
     assert done.stderr == "uniqdb: cannot write: No space left on device. Check the space on the disk.\n"

@@ -133,7 +133,7 @@ def test_nobody_holds_it_up(health: Health, monkeypatch: pytest.MonkeyPatch) -> 
             stack.enter_context(socket.create_connection((address.host, address.port))) for _ in range(CONNECTIONS_MAX)
         ]
         assert any(is_let_down(address) for _ in range(10)), "the slow ones take up every place, once all are let in"
-        end_at_s = time.monotonic() + 10
+        end_at_s = time.monotonic() + 60
         while True:
             for one in slow:
                 with suppress(OSError):

@@ -50,7 +50,7 @@ def run_into(output: int, environment: dict[str, str], arguments: list[str]) -> 
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -62,7 +62,7 @@ def run_closed(stream: str, environment: dict[str, str], arguments: list[str]) -
         capture_output=True,
         text=True,
         env=environment,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 

@@ -19,7 +19,7 @@ from uniqdb_cli.service_manager import ServiceManager
 def listener(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
         made.bind(str(tmp_path / "notify"))
-        made.settimeout(30)
+        made.settimeout(60)
         yield made
 
 
@@ -56,12 +56,12 @@ def test_a_service_says_when_it_is_ready_alive_and_stopping(
         time.sleep(0.6)
         with pytest.raises(BlockingIOError):
             listener.recv(4096)
-        listener.settimeout(30)
+        listener.settimeout(60)
         child.send_signal(signal.SIGCONT)
         next_of(listener, "WATCHDOG=1")
         child.send_signal(signal.SIGTERM)
         assert next_of(listener, "STOPPING=1") == "STOPPING=1\nSTATUS=stopping"
-        assert child.wait(30) == 0
+        assert child.wait(60) == 0
 
 
 def test_who_is_not_asked_says_nothing(tmp_path: Path, listener: socket.socket) -> None:

@@ -24,7 +24,7 @@ def test_sweep_succeeds_while_the_service_runs(cluster: Cluster, topic: str, tmp
     visits = [(T + day * DAY_S + 60 * at, f"v{day} {at}") for day in range(5) for at in range(40)]
     cluster.write(topic, [line(ts, uid) for ts, uid in visits])
     with served.start() as child:
-        end_s = time.monotonic() + 40
+        end_s = time.monotonic() + 60
         while not (served.store / "MANIFEST").exists() or visits_in(served) < len(visits):
             assert time.monotonic() < end_s
             time.sleep(0.2)
@@ -37,7 +37,7 @@ def test_sweep_succeeds_while_the_service_runs(cluster: Cluster, topic: str, tmp
             assert time.monotonic() < end_s
             time.sleep(0.2)
         child.terminate()
-        assert child.wait(30) == 0
+        assert child.wait(60) == 0
         assert child.stderr is not None
         assert "Trailing windows of 180d, 365d are switched off" in child.stderr.read()
     assert_sound(served.store)

@@ -209,7 +209,7 @@ def test_produce_delivers_what_it_had_accepted_when_interrupted(
         until(lambda: len(cluster.read_all(topic)) == 2)
         child.send_signal(signal.SIGINT)
         # Its input is still open: it ends all the same.
-        assert child.wait(30) == 130
+        assert child.wait(60) == 130
         said = child.stderr.read()
     assert said.startswith(f"Sent 2 records to {topic} in ")
     assert said.endswith("Stopped before the end.\n")
@@ -227,8 +227,8 @@ def test_live_visits_come_now(environment: dict[str, str], run: Run, topic: str,
     ):
         until(lambda: admin.ranges(topic, 1)[0][1] > 20)
         generator.send_signal(signal.SIGINT)
-        assert generator.wait(30) == 130
-        assert producer.communicate(timeout=30)[1].startswith("Sent ")
+        assert generator.wait(60) == 130
+        assert producer.communicate(timeout=60)[1].startswith("Sent ")
         assert producer.returncode == 0
     times_s = [json.loads(one.value())["ts"] for one in cluster.read_all(topic)]
     assert times_s == sorted(times_s)
@@ -282,7 +282,7 @@ def test_subscribe_shows_what_comes_until_it_is_stopped(
         until(has_come)
         assert stopped.stdout.readline() != '"before"\n'
         stopped.send_signal(signal.SIGINT)
-        assert stopped.wait(30) == 130
+        assert stopped.wait(60) == 130
         left.stdout.close()
 
         def has_left() -> bool:

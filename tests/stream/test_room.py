@@ -169,7 +169,7 @@ def test_the_map_grows_thirty_times_with_readers_open(store_path: Path, monkeypa
                 db.add_many([T + number] * each, [f"{number} {at} ".ljust(1_000, "x") for at in range(each)])
                 db.commit()
             for reader in readers:
-                answers, _ = reader.communicate(timeout=30)
+                answers, _ = reader.communicate(timeout=60)
                 assert reader.returncode == 0
                 assert int(answers) > 5
         finally:
