@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typer.testing import Result
 
 import uniqdb
 from cli.oracle import model_of
+from cli.test_exit_codes import has_visits
 from engines import assert_sound, rows_of
 
 Run = Callable[..., Result]
@@ -207,8 +207,10 @@ def test_a_pipe_that_drips_can_be_interrupted(run: Run, process_environment: dic
     with subprocess.Popen(command, stdin=reader, stderr=subprocess.PIPE, text=True, env=process_environment) as process:
         os.close(reader)
         os.write(writer, VISITS.encode())
-        timer = threading.Timer(3, process.send_signal, (signal.SIGINT,))
-        timer.start()
+        patience_s = time.monotonic() + 60
+        while not has_visits(Path("visits.uniqdb")) and time.monotonic() < patience_s:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
         os.close(writer)
     assert process.returncode == 130, errors

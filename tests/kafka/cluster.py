@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic, OffsetSpec
 
 from uniqdb.stream.kafka_settings import KafkaSettings
 from uniqdb_cli.local_broker import LocalBroker
@@ -130,6 +130,18 @@ class Cluster:
         log.write_bytes(data[:end_bytes])
         for name in (f"{0:020}.index", f"{0:020}.timeindex"):
             (folder / name).unlink()
+
+    def end_offset(self, topic: str, partition: int = 0) -> int:
+        """Behind the last record or marker, also of transactions that are not over."""
+        place, latest = TopicPartition(topic, partition), OffsetSpec.latest()
+        uncommitted = IsolationLevel.READ_UNCOMMITTED
+        return patiently(
+            lambda: (
+                self._admin.list_offsets({place: latest}, isolation_level=uncommitted, request_timeout=REQUEST_S)[place]
+                .result(LIMIT_S)
+                .offset
+            )
+        )
 
     def write(self, topic: str, values: Iterable[bytes | None], partition: int = 0, **message: Any) -> None:
         producer = Producer(self._config | {"message.max.bytes": 20_000_000, "linger.ms": 5})

@@ -51,7 +51,7 @@ def test_broker_frozen_for_some_seconds(cluster: Cluster, topic: str) -> None:
         while thaw.is_alive():
             found += source.poll(0.2, 10_000)
         thaw.join()
-        assert time.monotonic() - started_at_s < 8, "polling hung"
+        assert time.monotonic() - started_at_s < 20, "polling hung"
         cluster.write(topic, [b"%d" % i for i in range(1_000, 1_100)])
         found += read_to_end(source)
     assert values(found) == [b"%d" % i for i in range(1_100)]
@@ -64,7 +64,7 @@ def test_no_broker_at_the_first_start() -> None:
     with pytest.raises(KafkaUnreachable, match="Connection refused") as caught:
         KafkaSource(settings, "topic", {})
     assert caught.value.exit_code == 69
-    assert time.monotonic() - started_at_s < 15
+    assert time.monotonic() - started_at_s < 25
 
 
 def test_no_broker_later_is_waited_for(cluster: Cluster, topic: str) -> None:
@@ -86,7 +86,7 @@ def test_waiting_ends_when_it_is_asked_to() -> None:
     asked_at_s = time.monotonic() + 1
     with pytest.raises(KafkaUnreachable):
         KafkaSource(settings, "topic", {0: 5}, hooks=KafkaHooks(should_stop=lambda: time.monotonic() > asked_at_s))
-    assert time.monotonic() - asked_at_s < 15
+    assert time.monotonic() - asked_at_s < 25
 
 
 def test_closing_does_not_wait_for_a_broker_that_is_away(cluster: Cluster, topic: str) -> None:
@@ -101,4 +101,4 @@ def test_closing_does_not_wait_for_a_broker_that_is_away(cluster: Cluster, topic
         source.close()
         closing_s = time.monotonic() - started_at_s
     cluster.broker.start()
-    assert closing_s < 5
+    assert closing_s < 15

@@ -147,7 +147,7 @@ def test_it_follows_the_topic_and_ends_when_asked(served: Served) -> None:
         asked_at_s = time.monotonic()
         child.send_signal(signal.SIGTERM)
         said = child.communicate(timeout=60)[1]
-    assert time.monotonic() - asked_at_s < 10
+    assert time.monotonic() - asked_at_s < 30
     assert child.returncode == 0, said
     assert served.stored()[("minute", T)] == (2, 100)
     assert served.published("hour").buckets() == {("hour", T - T % 3600): (2, 100)}

@@ -8,7 +8,6 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -124,7 +123,7 @@ def test_without_a_broker_it_ends_soon(environment: dict[str, str]) -> None:
         one_line(said, child.returncode, 69, "127.0.0.1:1", "Check that it runs")
         assert out == ""
     # Two seconds, were the machine for us alone.
-    assert time.monotonic() - started_at_s < 15
+    assert time.monotonic() - started_at_s < 40
 
 
 def java_partition(key: bytes, partitions: int) -> int:
@@ -180,7 +179,7 @@ def test_produce_reports_what_did_not_arrive(run: Run, topic: str, cluster: Clus
 def test_records_that_a_frozen_broker_does_not_take_are_known(topic: str, cluster: Cluster) -> None:
     cluster.create(topic)
     settings = cluster.settings()
-    short = type(settings)({**settings.client, "message.timeout.ms": 1_000, "socket.timeout.ms": 1_000})
+    short = type(settings)({**settings.client, "message.timeout.ms": 3_000, "socket.timeout.ms": 3_000})
     producer = RecordProducer(short, topic)
     producer.send(b"1", None)
     assert producer.wait(10) == 0
@@ -299,13 +298,13 @@ def select_all(child: "subprocess.Popen[str]") -> bool:
     return bool(select.select([child.stdout], [], [], 0.05)[0])
 
 
-def test_subscribe_ends_when_its_topic_is_deleted(run: Run, topic: str, cluster: Cluster) -> None:
+def test_subscribe_ends_when_its_topic_is_deleted(environment: dict[str, str], topic: str, cluster: Cluster) -> None:
     cluster.create(topic)
     cluster.write(topic, [b"1"])
-
-    timer = threading.Timer(0.5, cluster.delete, [topic])
-    timer.start()
-    done = run("subscribe", topic, "--from-beginning")
-    timer.join()
-    assert (done.exit_code, done.stdout) == (66, "1\n")
-    assert done.stderr.splitlines()[-1].startswith(f"uniqdb: Kafka has no topic {topic}.")
+    with process(environment, "subscribe", topic, "--from-beginning") as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "1\n"
+        cluster.delete(topic)
+        out, said = child.communicate(timeout=60)
+    assert (child.returncode, out) == (66, "")
+    assert said.splitlines()[-1].startswith(f"uniqdb: Kafka has no topic {topic}.")
