@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import Result
 
 import uniqdb
 from uniqdb.change_set import ChangeSet
@@ -21,6 +22,7 @@ from uniqdb.granularity import Granularity
 from uniqdb.horizons import RetentionRow, write_retention
 
 Done = subprocess.CompletedProcess[str]
+Run = Callable[..., Result]
 RunProcess = Callable[..., Done]
 VISITS = "".join(f'{{"ts":{1468195200 + number * 90},"uid":"{number % 7}"}}\n' for number in range(100))
 
@@ -31,10 +33,10 @@ def is_one_line(done: Done) -> bool:
 
 
 @pytest.fixture
-def store(here: Path, run_process: RunProcess) -> Path:
+def store(here: Path, run: Run) -> Path:
     """A store with visits in the default place."""
     (here / "v.jsonl").write_text(VISITS)
-    assert run_process("ingest", "v.jsonl").returncode == 0
+    assert run("ingest", "v.jsonl").exit_code == 0
     return here / "visits.uniqdb"
 
 
