@@ -61,7 +61,19 @@ class Cluster:
         return topic
 
     def topics(self) -> set[str]:
-        return set(patiently(lambda: self._admin.list_topics(timeout=REQUEST_S)).topics)
+        return set(self._asked(lambda: self._admin.list_topics(timeout=REQUEST_S)).topics)
+
+    def _asked(self, ask: Callable[[], Answer], *passing: int) -> Answer:
+        """A client whose questions have timed out may end the whole process later (librdkafka issue 4605)."""
+
+        def attempt() -> Answer:
+            try:
+                return ask()
+            except KafkaException:
+                self._admin = AdminClient(self._config)
+                raise
+
+        return patiently(attempt, *passing)
 
     def _partitions(self, topic: str) -> list[int]:
         """Without one it would look like a topic without records: a topic that is not there is an error."""
@@ -73,7 +85,7 @@ class Cluster:
             return sorted(found.partitions)
 
         # One that was made a moment ago may not yet be known.
-        return patiently(ask, KafkaError.UNKNOWN_TOPIC_OR_PART)
+        return self._asked(ask, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
     def _change(self, ask: Callable[[], dict[Any, Any]], already_done: int | None = None) -> None:
         """``already_done``: the error that says, of a repeated request, that the first had come to its end."""
@@ -89,12 +101,12 @@ class Cluster:
                     if attempts == 1 or error.args[0].code() != already_done:
                         raise
 
-        patiently(attempt)
+        self._asked(attempt)
 
     def facts(self, topic: str) -> tuple[int, str]:
         """Number of partitions and cleanup policy."""
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-        config = patiently(
+        config = self._asked(
             lambda: self._admin.describe_configs([resource], request_timeout=REQUEST_S)[resource].result(LIMIT_S)
         )
         return len(self._partitions(topic)), config["cleanup.policy"].value
@@ -135,7 +147,7 @@ class Cluster:
         """Behind the last record or marker, also of transactions that are not over."""
         place, latest = TopicPartition(topic, partition), OffsetSpec.latest()
         uncommitted = IsolationLevel.READ_UNCOMMITTED
-        return patiently(
+        return self._asked(
             lambda: (
                 self._admin.list_offsets({place: latest}, isolation_level=uncommitted, request_timeout=REQUEST_S)[place]
                 .result(LIMIT_S)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -9,8 +10,9 @@ from kafka.cluster import Cluster, until
 from kafka.reading import assert_seamless, read_to_end, reading, values
 from uniqdb.errors import KafkaUnreachable
 from uniqdb.stream.kafka_batch import PartitionBatch
-from uniqdb.stream.kafka_settings import KafkaHooks, KafkaSettings
+from uniqdb.stream.kafka_settings import KafkaHooks, KafkaSettings, Start
 from uniqdb.stream.kafka_source import KafkaSource
+from uniqdb.stream.kafka_topic import Brokers
 from uniqdb_cli.local_broker import free_port
 
 
@@ -56,6 +58,38 @@ def test_broker_frozen_for_some_seconds(cluster: Cluster, topic: str) -> None:
         found += read_to_end(source)
     assert values(found) == [b"%d" % i for i in range(1_100)]
     assert assert_seamless(found, 0) == 1_100
+
+
+@pytest.mark.parametrize(("outages", "seconds"), [(1, 2), pytest.param(10, 14, marks=pytest.mark.soak)])
+def test_who_asks_again_and_again_survives_the_answer(
+    cluster: Cluster, topic: str, outages: int, seconds: float
+) -> None:
+    """The client aborts the process (librdkafka issue 4605) on late answers to questions that had timed out."""
+    cluster.create(topic)
+    cluster.write(topic, [b"%d" % i for i in range(100)])
+    brokers = Brokers(cluster.settings())
+    for number in range(outages):
+        brokers.report("monitored", topic, {0: number})
+        assert brokers.offsets(topic, [0], Start.LATEST) == {0: 100}
+        before = brokers._client
+        cluster.broker.kill()
+        end_at_s = time.monotonic() + seconds
+        while time.monotonic() < end_at_s:
+            brokers.report("monitored", topic, {0: number})
+            with suppress(KafkaUnreachable):
+                brokers.offsets(topic, [0], Start.LATEST, 0.5)
+            with suppress(KafkaUnreachable):
+                brokers.describe(topic, 0.5)
+        assert brokers._client is not before, "no late answer finds the client that had asked"
+        cluster.broker.start()
+        until(lambda: answers(brokers, topic))
+
+
+def answers(brokers: Brokers, topic: str) -> bool:
+    try:
+        return brokers.offsets(topic, [0], Start.LATEST, 5) == {0: 100}
+    except KafkaUnreachable:
+        return False
 
 
 def test_no_broker_at_the_first_start() -> None:

@@ -4,6 +4,7 @@ import resource
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,8 @@ from model import Model
 T = 1_468_244_340
 BATCH = 1_500
 """Visits, each of a new visitor: a few of these need pages that the file does not have."""
-SMALL_DISK_MIB = 96
+SMALL_DISK_MIB = 512
+"""Room for fifty cycles, each of which first uses up the pages that are free within the file."""
 LIMIT_S = 60.0
 
 
@@ -58,11 +60,9 @@ class SmallDisk:
     def fill(self, service: Scraped) -> None:  # noqa: ARG002 - as for the other kind of disk
         with self._filler.open("wb", buffering=0) as file:
             for size_bytes in (1 << 20, 4_096):
-                try:
+                with suppress(OSError):
                     while True:
                         file.write(bytes(size_bytes))
-                except OSError:
-                    pass
 
     def make_room(self, service: Scraped) -> None:  # noqa: ARG002
         self._filler.unlink(missing_ok=True)

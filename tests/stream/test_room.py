@@ -50,7 +50,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own, where that may be made."""
     place = tmp_path / "disk"
     place.mkdir()
-    size = ["-o", "size=48m"]
+    # Room for fifty cycles, each of which first uses up the pages that are free within the file.
+    size = ["-o", "size=512m"]
     try:
         done = subprocess.run(["mount", "-t", "tmpfs", *size, "tmpfs", place], capture_output=True, check=False)
     except OSError as error:

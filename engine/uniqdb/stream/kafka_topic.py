@@ -38,6 +38,7 @@ _DENIED = {
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError._SSL,
 }
+_NO_ANSWER = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
 _T = TypeVar("_T")
 
 
@@ -62,6 +63,13 @@ class Brokers:
         """Connects on the first question. Raises UsageError for settings that the client refuses."""
         self._settings = settings
         self._client, self._errors = admin_client(settings)
+
+    def _begin_anew(self) -> None:
+        """With another client. One whose questions have timed out may end the whole process when a broker is back.
+
+        An assertion of its own on answers that nobody waits for any more; librdkafka issues 3663 and 4605.
+        """
+        self._client, self._errors = admin_client(self._settings)
 
     def describe(self, topic: str, timeout_s: float = REQUEST_TIMEOUT_S) -> TopicFacts:
         """The topic's facts, in three requests. Raises TopicMissing."""
@@ -169,12 +177,15 @@ class Brokers:
     def _answer(self, question: "Future[_T]", timeout_s: float) -> _T:
         self._errors.clear()
         try:
-            return question.result(timeout_s + _GRACE_S)
+            found = question.result(timeout_s + _GRACE_S)
         except (KafkaException, FutureTimeoutError) as error:
             self._client.poll(0)  # has it tell what befell its connections
-            raise unreachable(self._settings, error, self._errors) from error
-        finally:
-            self._client.poll(0)
+            told = list(self._errors)
+            if not isinstance(error, KafkaException) or error.args[0].code() in _NO_ANSWER:
+                self._begin_anew()
+            raise unreachable(self._settings, error, told) from error
+        self._client.poll(0)
+        return found
 
 
 def refused_settings(settings: KafkaSettings, error: KafkaException) -> UsageError:
