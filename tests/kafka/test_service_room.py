@@ -17,7 +17,7 @@ from model import Model
 
 T = 1_468_244_340
 BATCH = 1_500
-"""Visits, each of a new visitor: a few of these need pages that the file does not have."""
+"""Visits, each of a new visitor: a few of these need pages that the file does not have; if not, ever more are sent."""
 SMALL_DISK_MIB = 512
 """Room for fifty cycles, each of which first uses up the pages that are free within the file."""
 LIMIT_S = 60.0
@@ -34,14 +34,14 @@ class Disk(Protocol):
 
 
 class LimitedFiles:
-    """No file of the process may become larger than the store is now: set from outside, while it runs."""
+    """No file of the process may be written behind its middle: set from outside, while it runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def fill(self, service: Scraped) -> None:
         (data,) = self.folder.rglob("data.mdb")
-        self._limit(service, data.stat().st_size)
+        self._limit(service, data.stat().st_size // 2)
 
     def make_room(self, service: Scraped) -> None:
         self._limit(service, resource.RLIM_INFINITY)
@@ -97,21 +97,23 @@ class Input:
         self.model, self.visits = Model(), 0
         self._served = served
 
-    def write(self) -> None:
-        numbers = range(self.visits, self.visits + BATCH)
+    def write(self, visits: int = BATCH) -> None:
+        numbers = range(self.visits, self.visits + visits)
         times, uids = [T + number // 20 for number in numbers], [f"visitor {number:030}" for number in numbers]
         self.model.add(times, uids)
-        self.visits += BATCH
+        self.visits += visits
         self._served.cluster.write(self._served.topic, map(line, times, uids))
 
 
 def fill_up(service: Scraped, disk: Disk, source: Input) -> None:
     """Until the service has met the end of its disk, and says so everywhere; it does not end."""
     disk.fill(service)
-    end_at_s = time.monotonic() + LIMIT_S
+    sent = 0
     while service.values()["uniqdb_waits_for_room"][()] == 0:
-        assert time.monotonic() < end_at_s, "it is never full"
-        source.write()
+        assert sent < 100 * BATCH, "it is never full"
+        more = BATCH + sent // 2
+        source.write(more)
+        sent += more
         time.sleep(0.5)
     assert service.get("/healthz") == (200, "waits for room\n")
     assert service.get("/readyz") == (503, "the store cannot be written: there is no room\n")
