@@ -64,7 +64,7 @@ class Cluster:
         return set(self._asked(lambda: self._admin.list_topics(timeout=REQUEST_S)).topics)
 
     def _asked(self, ask: Callable[[], Answer], *passing: int) -> Answer:
-        """A client whose questions have timed out may end the whole process later (librdkafka issue 4605)."""
+        """After an outage with another client: late answers may have the old one end the whole process."""
 
         def attempt() -> Answer:
             try:

@@ -64,14 +64,13 @@ def test_broker_frozen_for_some_seconds(cluster: Cluster, topic: str) -> None:
 def test_who_asks_again_and_again_survives_the_answer(
     cluster: Cluster, topic: str, outages: int, seconds: float
 ) -> None:
-    """The client aborts the process (librdkafka issue 4605) on late answers to questions that had timed out."""
+    """A client that asks for offsets may abort the process when a broker that has just come back knows no leader."""
     cluster.create(topic)
     cluster.write(topic, [b"%d" % i for i in range(100)])
     brokers = Brokers(cluster.settings())
     for number in range(outages):
         brokers.report("monitored", topic, {0: number})
         assert brokers.offsets(topic, [0], Start.LATEST) == {0: 100}
-        before = brokers._client
         cluster.broker.kill()
         end_at_s = time.monotonic() + seconds
         while time.monotonic() < end_at_s:
@@ -80,7 +79,6 @@ def test_who_asks_again_and_again_survives_the_answer(
                 brokers.offsets(topic, [0], Start.LATEST, 0.5)
             with suppress(KafkaUnreachable):
                 brokers.describe(topic, 0.5)
-        assert brokers._client is not before, "no late answer finds the client that had asked"
         cluster.broker.start()
         until(lambda: answers(brokers, topic))
 
