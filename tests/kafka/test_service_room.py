@@ -18,6 +18,8 @@ from model import Model
 T = 1_468_244_340
 BATCH = 1_500
 """Visits, each of a new visitor: a few of these need pages that the file does not have; if not, ever more are sent."""
+LIMITED_BYTES = 64 * 1024
+"""Fewer pages than any commit writes."""
 SMALL_DISK_MIB = 512
 """Room for fifty cycles, each of which first uses up the pages that are free within the file."""
 LIMIT_S = 60.0
@@ -34,14 +36,13 @@ class Disk(Protocol):
 
 
 class LimitedFiles:
-    """No file of the process may be written behind its middle: set from outside, while it runs."""
+    """No file of the process may be written behind its first pages: set from outside, while it runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def fill(self, service: Scraped) -> None:
-        (data,) = self.folder.rglob("data.mdb")
-        self._limit(service, data.stat().st_size // 2)
+        self._limit(service, LIMITED_BYTES)
 
     def make_room(self, service: Scraped) -> None:
         self._limit(service, resource.RLIM_INFINITY)
@@ -110,7 +111,7 @@ def fill_up(service: Scraped, disk: Disk, source: Input) -> None:
     disk.fill(service)
     sent = 0
     while service.values()["uniqdb_waits_for_room"][()] == 0:
-        assert sent < 100 * BATCH, "it is never full"
+        assert sent < 1_000_000, "it is never full"
         more = BATCH + sent // 2
         source.write(more)
         sent += more
