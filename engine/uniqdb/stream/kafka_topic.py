@@ -124,38 +124,39 @@ class Brokers:
         end_at_s = time.monotonic() + timeout_s
         while asked:
             try:
-                return self._offsets(asked, timeout_s)
+                return self._offsets(topic, asked, timeout_s)
             except KafkaUnreachable as error:
                 # A broker that has just come back knows no leaders at first; after an election it is the client that
                 # is behind, and remains so until it looks at the topic again.
                 if time.monotonic() > end_at_s or _code_of(error) in _DENIED:
                     raise
             with contextlib.suppress(KafkaException):
-                self._reader().list_topics(topic, timeout=timeout_s)
+                self._reader(topic).list_topics(topic, timeout=timeout_s)
             time.sleep(_RETRY_PAUSE_S)
         return {}
 
-    def _offsets(self, asked: list[TopicPartition], timeout_s: float) -> dict[int, int]:
-        """Asked by a consumer, which belongs to no group and reads nothing.
+    def _offsets(self, topic: str, asked: list[TopicPartition], timeout_s: float) -> dict[int, int]:
+        """Asked by a consumer, which joins no group and reads nothing.
 
         An administrator's client (`AdminClient.list_offsets`) ends the process when a broker that has just come back
         refuses the question, knowing no leader yet: it asks again, and is no longer prepared for the answer.
         """
         self._errors.clear()
         try:
-            found = self._reader().offsets_for_times(asked, timeout=timeout_s)
+            found = self._reader(topic).offsets_for_times(asked, timeout=timeout_s)
             wrong = next((one.error for one in found if one.error is not None), None)
             if wrong is not None:
                 raise KafkaException(wrong)
         except KafkaException as error:
-            self._reader().poll(0)  # has it tell what befell its connections
+            self._reader(topic).poll(0)  # has it tell what befell its connections
             raise unreachable(self._settings, error, self._errors) from error
         return {one.partition: int(one.offset) for one in found}
 
-    def _reader(self) -> Consumer:
+    def _reader(self, topic: str) -> Consumer:
+        """Under the name of the group that reports positions, for which there are rights; it does not join it."""
         if self._consumer is None:
             own: dict[str, Any] = {"error_cb": self._errors.append, "logger": CLIENT_LOG}
-            self._consumer = Consumer({**self._settings.for_consumer("uniqdb-offsets"), **own})
+            self._consumer = Consumer({**self._settings.for_consumer(f"uniqdb-{topic}"), **own})
         return self._consumer
 
     def ranges(
