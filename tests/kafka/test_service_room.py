@@ -16,8 +16,8 @@ from kafka.serving import Served, line
 from model import Model
 
 T = 1_468_244_340
-BATCH = 1_500
-"""Visits, each of a new visitor: a few of these need pages that the file does not have; if not, ever more are sent."""
+BATCH = 1_000
+"""Visits, each of a new visitor with a long name, so that they soon need pages that the file does not have."""
 LIMITED_BYTES = 64 * 1024
 """Fewer pages than any commit writes."""
 SMALL_DISK_MIB = 512
@@ -100,7 +100,7 @@ class Input:
 
     def write(self, visits: int = BATCH) -> None:
         numbers = range(self.visits, self.visits + visits)
-        times, uids = [T + number // 20 for number in numbers], [f"visitor {number:030}" for number in numbers]
+        times, uids = [T + number // 20 for number in numbers], [f"visitor {number:0500}" for number in numbers]
         self.model.add(times, uids)
         self.visits += visits
         self._served.cluster.write(self._served.topic, map(line, times, uids))
@@ -111,7 +111,7 @@ def fill_up(service: Scraped, disk: Disk, source: Input) -> None:
     disk.fill(service)
     sent = 0
     while service.values()["uniqdb_waits_for_room"][()] == 0:
-        assert sent < 1_000_000, "it is never full"
+        assert sent < 500 * BATCH, "it is never full"
         more = BATCH + sent // 2
         source.write(more)
         sent += more
