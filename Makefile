@@ -4,12 +4,12 @@
 SHELL := /bin/sh
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help install test-tools demo test coverage lint bench soak dist clean
+.PHONY: help install test-tools compiled demo test coverage lint bench soak dist clean
 MAKEFLAGS += --no-print-directory
 
 PY := .venv/bin/python
-# Workers of the test run.
-JOBS ?= 2
+# Workers of the test run: more than cores, for most tests wait for a broker or another process.
+JOBS ?= 3
 
 help: ## show this list
 	@echo "uniqdb: exact unique visitors for any time window"
@@ -27,10 +27,14 @@ test-tools:
 demo: install ## generate and ingest a million visits, then ask questions
 	@.venv/bin/uniqdb demo
 
-test: test-tools ## run all tests but the long ones
+test: test-tools compiled ## run all tests but the long ones
 	@$(PY) -m pytest -q -n $(JOBS) --dist loadfile --benchmark-disable
 
-coverage: test-tools ## run the tests and write htmlcov/index.html
+# Hundreds of programs that the tests start load it, also where PYTHONDONTWRITEBYTECODE forbids them to write it.
+compiled: test-tools
+	@$(PY) -m compileall -q engine cli
+
+coverage: test-tools compiled ## run the tests and write htmlcov/index.html
 	@$(PY) -m pytest -q -n $(JOBS) --dist loadfile --benchmark-disable --cov --cov-report=term --cov-report=html
 
 lint: test-tools ## check style (ruff) and types (mypy)

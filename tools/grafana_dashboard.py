@@ -102,7 +102,11 @@ ROWS: dict[str, list[tuple[str, str, list[Query]]]] = {
         (
             "Loop and Kafka",
             "short",
-            [("uniqdb_loop_age_seconds@", "seconds since the loop turned"), ("uniqdb_kafka_up@", "Kafka answers")],
+            [
+                ("uniqdb_loop_age_seconds@", "seconds since the loop turned"),
+                ("uniqdb_kafka_up@", "Kafka answers"),
+                ("uniqdb_waits_for_room@", "waits for room"),
+            ],
         ),
     ],
 }

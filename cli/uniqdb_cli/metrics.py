@@ -135,6 +135,12 @@ CATALOGUE: tuple[Metric, ...] = (
         lambda m: _one(m.gauges.disk_free_bytes),
     ),
     Metric(
+        "uniqdb_waits_for_room",
+        "gauge",
+        "1 while a commit finds no room and nothing is read",
+        lambda m: _one(m.waits_for_room),
+    ),
+    Metric(
         "uniqdb_quarantine_rows",
         "gauge",
         "Refused records that quarantine keeps now",

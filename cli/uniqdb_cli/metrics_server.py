@@ -67,6 +67,8 @@ class Health:
         age_s = self.loop_age_s()
         if age_s is None:
             return True, "starting"
+        if age_s < HEALTHY_S and self._waits_for_room():
+            return True, "waits for room"  # a new process would find none either
         return age_s < HEALTHY_S, f"the loop turned {age_s:.1f} s ago"
 
     def readyz(self) -> tuple[bool, str]:
@@ -76,9 +78,15 @@ class Health:
             return False, "starting"
         if age_s >= READY_S:
             return False, f"the loop turned {age_s:.1f} s ago"
+        if latest.waits_for_room:
+            return False, "the store cannot be written: there is no room"
         if not latest.is_kafka_up:
             return False, "Kafka does not answer"
         return True, "reading history" if latest.is_history else "ready"
+
+    def _waits_for_room(self) -> bool:
+        latest = self.latest()
+        return latest is not None and latest.waits_for_room
 
 
 class Exported(Collector):

@@ -159,7 +159,8 @@ def _service(values: Values) -> Iterator[tuple[str, str]]:
         return
     kafka = "Kafka answers" if value("uniqdb_kafka_up") else "Kafka does not answer"
     history = ", reading history" if value("uniqdb_reading_history") else ""
-    yield "service", f"{kafka}, the loop turned {age_s:.1f} s ago{history}"
+    room = ", waiting for room to write" if value("uniqdb_waits_for_room") else ""
+    yield "service", f"{kafka}, the loop turned {age_s:.1f} s ago{history}{room}"
     yield "lag", "not known" if lag is None else f"{lag:,.0f} records"
     for what, name in (("commits took", "uniqdb_commit_seconds"), ("publishing took", "uniqdb_publish_seconds")):
         times, sum_s = value(f"{name}_count") or 0, value(f"{name}_sum") or 0

@@ -93,6 +93,8 @@ class StatusText:
             "Kafka does not answer" if not found.is_kafka_up else f"lag {lag:,}" if lag is not None else "lag unknown",
             "no clock yet" if clock_s is None else f"clock {self._zone.isoformat(clock_s)}",
         ]
+        if found.waits_for_room:
+            parts.append("waiting for room to write")
         if found.published_at_s is None:
             parts.append("nothing published yet")
         else:

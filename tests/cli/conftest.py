@@ -49,7 +49,7 @@ def run_process(process_environment: dict[str, str]) -> Callable[..., subprocess
         # Without an input of its own it must not read the test run's.
         source: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
         return subprocess.run(
-            command, capture_output=True, text=True, env=process_environment, timeout=60, check=False, **source
+            command, capture_output=True, text=True, env=process_environment, timeout=120, check=False, **source
         )
 
     return call

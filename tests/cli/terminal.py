@@ -28,7 +28,7 @@ class Terminal:
             time.sleep(0.01)
         return self.text
 
-    def until(self, words: str, limit_s: float = 30) -> None:
+    def until(self, words: str, limit_s: float = 60) -> None:
         end_at_s = time.monotonic() + limit_s
         while words not in self.read(0.1):
             assert time.monotonic() < end_at_s, f"{words!r} is not in {self.text[-2_000:]!r}"
@@ -36,7 +36,7 @@ class Terminal:
     def press(self, keys: bytes) -> None:
         os.write(self._descriptor, keys)
 
-    def end(self, limit_s: float = 30) -> int:
+    def end(self, limit_s: float = 60) -> int:
         end_at_s = time.monotonic() + limit_s
         while self.process.poll() is None:
             assert time.monotonic() < end_at_s, "it goes on"

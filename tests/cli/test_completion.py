@@ -35,7 +35,7 @@ def completed(environment: dict[str, str], *words: str) -> list[str]:
         'printf "%s\\n" "${COMPREPLY[@]}"'
     )
     done = subprocess.run(
-        ["bash", "--norc", "-c", code], capture_output=True, text=True, env=environment, timeout=60, check=False
+        ["bash", "--norc", "-c", code], capture_output=True, text=True, env=environment, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "complete -o default -F _uniqdb_completion uniqdb" in done.stderr
@@ -70,7 +70,7 @@ def test_zsh_and_fish_are_answered(
     environment: dict[str, str], shell: str, variables: dict[str, str], offered: str
 ) -> None:
     asked = {**environment, VARIABLE: f"complete_{shell}", **variables}
-    done = subprocess.run(["uniqdb"], capture_output=True, text=True, env=asked, timeout=60, check=False)
+    done = subprocess.run(["uniqdb"], capture_output=True, text=True, env=asked, timeout=120, check=False)
     assert done.stderr == ""
     assert offered in done.stdout
 

@@ -39,7 +39,7 @@ def test_demo(run_process: RunProcess, process_environment: dict[str, str]) -> N
     assert len(endings) == 3
     for ending in [commands[2], *endings]:
         again = subprocess.run(
-            ["/bin/sh", "-c", ending], capture_output=True, env=process_environment, timeout=60, check=False
+            ["/bin/sh", "-c", ending], capture_output=True, env=process_environment, timeout=120, check=False
         )
         assert (again.returncode, again.stderr) == (0, b""), ending
         assert again.stdout

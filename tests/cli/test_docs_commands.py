@@ -105,7 +105,7 @@ def test_page_does_what_it_shows(page: str, tmp_path: Path, environment: dict[st
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         printed = [line.rstrip() for line in done.stdout.decode().splitlines()]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import Result
 
 import uniqdb
 from lost import Fate, lose, span_at
@@ -22,6 +23,7 @@ from uniqdb.granularity import Granularity
 from uniqdb.horizons import RetentionRow, write_retention
 
 Done = subprocess.CompletedProcess[str]
+Run = Callable[..., Result]
 RunProcess = Callable[..., Done]
 VISITS = "".join(f'{{"ts":{1468195200 + number * 90},"uid":"{number % 7}"}}\n' for number in range(100))
 
@@ -32,10 +34,10 @@ def is_one_line(done: Done) -> bool:
 
 
 @pytest.fixture
-def store(here: Path, run_process: RunProcess) -> Path:
+def store(here: Path, run: Run) -> Path:
     """A store with visits in the default place."""
     (here / "v.jsonl").write_text(VISITS)
-    assert run_process("ingest", "v.jsonl").returncode == 0
+    assert run("ingest", "v.jsonl").exit_code == 0
     return here / "visits.uniqdb"
 
 
@@ -215,7 +217,7 @@ def test_73_a_full_disk_behind_the_output(process_environment: dict[str, str], a
     command = [sys.executable, "-m", "uniqdb_cli", *arguments]
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, text=True, env=process_environment, timeout=60, check=False
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env=process_environment, timeout=120, check=False
         )
     assert done.returncode == 73
     assert done.stderr == "uniqdb: cannot write: No space left on device. Check the space on the disk.\n"

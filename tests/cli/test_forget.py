@@ -159,7 +159,7 @@ def test_compact_waits_for_readers_and_says_who_is_in_the_way(
 
 # ---------------------------------------------------------------- while another process writes
 def until(condition: Callable[[], object]) -> None:
-    end_s = time.monotonic() + 30
+    end_s = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end_s, "it does not come true"
         time.sleep(0.01)
@@ -209,7 +209,7 @@ def test_while_a_file_is_followed(
             assert (minute["count"], minute["visits"]) == (28, 60)
         finally:
             follower.send_signal(signal.SIGINT)
-            follower.communicate(timeout=30)
+            follower.communicate(timeout=60)
     assert list((STORE / "requests").iterdir()) == []
     assert_sound(STORE)
     assert run("compact").exit_code == 0

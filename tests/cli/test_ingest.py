@@ -187,7 +187,7 @@ def start_slow_ingest(environment: dict[str, str]) -> subprocess.Popen[str]:
     """An ingest of many small commits, which is in the middle of them when this returns."""
     command = [sys.executable, "-m", "uniqdb_cli", "ingest", "visits.jsonl", "--commit-visits", "50"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    patience_s = time.monotonic() + 30
+    patience_s = time.monotonic() + 60
     while time.monotonic() < patience_s and process.poll() is None:
         try:
             with uniqdb.open("visits.uniqdb", read_only=True) as db:
@@ -209,7 +209,7 @@ def test_an_interrupted_ingest_is_continued(
     run("generate", "--visits", "30000", "--days", "1", "--users", "300", "--record-bytes", "64", "-o", "visits.jsonl")
     process = start_slow_ingest(process_environment)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == exit_code, errors
     assert "Traceback" not in errors
     last = errors.splitlines()[-1]

@@ -16,6 +16,7 @@ from typer.testing import Result
 
 import uniqdb
 from uniqdb.errors import UsageError
+from uniqdb.meta import StateRow
 from uniqdb.stream.meter import Meter
 from uniqdb.stream.partition import Moment
 from uniqdb_cli import metrics_server
@@ -132,7 +133,7 @@ def test_nobody_holds_it_up(health: Health, monkeypatch: pytest.MonkeyPatch) -> 
             stack.enter_context(socket.create_connection((address.host, address.port))) for _ in range(CONNECTIONS_MAX)
         ]
         assert any(is_let_down(address) for _ in range(10)), "the slow ones take up every place, once all are let in"
-        end_at_s = time.monotonic() + 10
+        end_at_s = time.monotonic() + 60
         while True:
             for one in slow:
                 with suppress(OSError):
@@ -177,13 +178,23 @@ def test_probes(store_path: Path) -> None:
         meter.turned(Moment(T, 1_002.0), 1)
         assert health.readyz() == (False, "Kafka does not answer")
         meter.looked({0: 5}, {}, history=False)
-        meter.turned(Moment(T, 1_003.0), 1)
-        now_s[0] = 1_003.0 + READY_S
+        meter.waits_for_room(Moment(T, 1_002.5), 1)
+        meter.waits_for_room(Moment(T, 1_003.0), 1)
+        assert health.healthz() == (True, "waits for room")
+        assert health.readyz() == (False, "the store cannot be written: there is no room")
+        meter.committed(StateRow(), StateRow(), 0.1)
+        meter.turned(Moment(T, 1_004.0), 1)
+        assert (health.healthz()[0], health.readyz()) == (True, (True, "ready"))
+        now_s[0] = 1_004.0 + READY_S
         assert (health.healthz()[0], health.readyz()) == (True, (False, "the loop turned 10.0 s ago"))
         latest = health.latest()
         assert latest is not None
         assert latest.at.wall_s == T + READY_S
-        now_s[0] = 1_003.0 + HEALTHY_S
+        now_s[0] = 1_004.0 + HEALTHY_S
+        assert health.healthz() == (False, "the loop turned 120.0 s ago")
+        # One that hangs while it waits for room is not worth keeping either.
+        meter.waits_for_room(Moment(T, 1_005.0), 1)
+        now_s[0] = 1_005.0 + HEALTHY_S
         assert health.healthz() == (False, "the loop turned 120.0 s ago")
 
 

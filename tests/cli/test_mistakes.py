@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typer.testing import Result
 
 import uniqdb
 from cli.oracle import model_of
+from cli.test_exit_codes import has_visits
 from engines import assert_sound, rows_of
 
 Run = Callable[..., Result]
@@ -120,7 +120,7 @@ def test_a_full_disk_is_73_and_the_rest_is_read_when_there_is_room(
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000)); sys.argv[0] = 'uniqdb'; run()"
     )
     command = [sys.executable, "-c", limited, "ingest", "v.jsonl", "--commit-visits", "5000"]
-    done = subprocess.run(command, capture_output=True, text=True, env=process_environment, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=process_environment, timeout=120, check=False)
     assert done.returncode == 73, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("uniqdb: the commit was undone")
@@ -141,7 +141,7 @@ def test_following_ends_with_a_signal_and_goes_on_later(
     path.write_text(VISITS)
     command = [sys.executable, "-m", "uniqdb_cli", "ingest", "--follow", "v.jsonl"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=process_environment) as process:
-        patience_s = time.monotonic() + 30
+        patience_s = time.monotonic() + 60
         visits = 0
         while visits < 100 and time.monotonic() < patience_s:
             time.sleep(0.1)
@@ -154,7 +154,7 @@ def test_following_ends_with_a_signal_and_goes_on_later(
                 with path.open("a") as file:
                     file.write(VISITS)
         process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=60)
     assert visits == 100
     assert process.returncode == exit_code, errors
     assert errors.splitlines()[-1].endswith("Run the same command again to continue there.")
@@ -207,9 +207,11 @@ def test_a_pipe_that_drips_can_be_interrupted(run: Run, process_environment: dic
     with subprocess.Popen(command, stdin=reader, stderr=subprocess.PIPE, text=True, env=process_environment) as process:
         os.close(reader)
         os.write(writer, VISITS.encode())
-        timer = threading.Timer(3, process.send_signal, (signal.SIGINT,))
-        timer.start()
-        _, errors = process.communicate(timeout=30)
+        patience_s = time.monotonic() + 60
+        while not has_visits(Path("visits.uniqdb")) and time.monotonic() < patience_s:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
         os.close(writer)
     assert process.returncode == 130, errors
     assert "what was read is committed; a pipe cannot be continued" in errors

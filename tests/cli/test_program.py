@@ -53,7 +53,7 @@ def test_without_a_command_it_shows_the_help(run: Run) -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["query", "--help"], ["--version"], ["query", "--wrong"]])
 def test_nothing_heavy_is_loaded_before_it_is_needed(process_environment: dict[str, str], arguments: list[str]) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "uniqdb_cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=process_environment, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=process_environment, timeout=120, check=False)
     loaded = {match.split(".")[0] for match in re.findall(r"\| +([\w.]+)$", done.stderr, re.MULTILINE)}
     assert "uniqdb_cli" in loaded
     assert loaded & HEAVY == set()
@@ -114,7 +114,7 @@ def test_a_full_disk_behind_standard_output_is_73(
     command = [sys.executable, "-m", "uniqdb_cli", *arguments]
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, text=True, env=process_environment, timeout=60, check=False
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env=process_environment, timeout=120, check=False
         )
     assert done.returncode == 73
     assert done.stderr == "uniqdb: cannot write: No space left on device. Check the space on the disk.\n"
@@ -204,7 +204,7 @@ def test_closed_standard_output_is_no_crash(process_environment: dict[str, str])
         stderr=subprocess.PIPE,
         text=True,
         env=process_environment,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0

@@ -31,7 +31,7 @@ LINES = [*steady(T, 200), {"ts": T - 5 * DAY_S, "uid": "old"}, "no record", *ste
 
 
 def until(condition: Callable[[], object]) -> None:
-    end_s = time.monotonic() + 30
+    end_s = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end_s, "it does not come true"
         time.sleep(0.01)
@@ -107,7 +107,7 @@ def test_quarantine_and_clock_while_a_file_is_followed(run: Run, process: Proces
     assert shown["clock_s"] >= T + 90 * DAY_S, "the next visits have started it"
     assert run("clock", "reset", "visits.jsonl", "--end").stderr == "visits.jsonl is over.\n"
     follower.send_signal(signal.SIGINT)
-    assert follower.wait(30) == 130
+    assert follower.wait(60) == 130
     assert list(Path(STORE, "requests").iterdir()) == []
     assert_sound(Path(STORE))
 
@@ -131,7 +131,7 @@ def test_a_frozen_writer(run: Run, process: Process, write_lines: WriteLines) ->
         interrupted = process("quarantine", "discard", "--all")
         until(waiting)
         interrupted.send_signal(signal.SIGINT)
-        _, said = interrupted.communicate(timeout=30)
+        _, said = interrupted.communicate(timeout=60)
         assert interrupted.returncode == 130
         assert said == "Interrupted: the request to the process that writes the store is withdrawn.\n"
         assert not waiting()
@@ -141,9 +141,9 @@ def test_a_frozen_writer(run: Run, process: Process, write_lines: WriteLines) ->
         both = [process("quarantine", "discard", "--reason", reason) for reason in ("not_an_object", "too_late")]
         until(lambda: len(waiting()) == 2)
         follower.send_signal(signal.SIGKILL)
-        follower.wait(30)
+        follower.wait(60)
         for one in both:
-            assert one.communicate(timeout=30) == ("", "1 record thrown away.\n")
+            assert one.communicate(timeout=60) == ("", "1 record thrown away.\n")
             assert one.returncode == 0
     assert list(Path(STORE, "requests").iterdir()) == []
     assert_sound(Path(STORE))

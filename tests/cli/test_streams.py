@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import Result
 
+Run = Callable[..., Result]
 RunProcess = Callable[..., subprocess.CompletedProcess[str]]
 VISITS = "".join(f'{{"ts":{1468195200 + number * 90},"uid":"{number % 7}"}}\n' for number in range(300))
 DISK_FULL = "uniqdb: cannot write: No space left on device. Check the space on the disk.\n"
@@ -33,11 +35,11 @@ def environment(request: pytest.FixtureRequest, process_environment: dict[str, s
 
 
 @pytest.fixture
-def store(here: Path, run_process: RunProcess) -> Path:
+def store(here: Path, run: Run) -> Path:
     """A store in the default place, and a file that it was not fed with."""
     (here / "v.jsonl").write_text(VISITS)
     (here / "other.jsonl").write_text('{"ts":1468195200,"uid":"x"}\n')
-    assert run_process("ingest", "v.jsonl").returncode == 0
+    assert run("ingest", "v.jsonl").exit_code == 0
     return here / "visits.uniqdb"
 
 
@@ -50,7 +52,7 @@ def run_into(output: int, environment: dict[str, str], arguments: list[str]) -> 
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -62,7 +64,7 @@ def run_closed(stream: str, environment: dict[str, str], arguments: list[str]) -
         capture_output=True,
         text=True,
         env=environment,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 

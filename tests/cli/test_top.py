@@ -65,10 +65,11 @@ def test_with_the_metrics_of_a_service(run: Run) -> None:
             meter._partitions = (PartitionMeasures(0, 1_234, T, False),)
             meter.looked(None, {}, history=True)
             meter.published(7, 0.5)
-            meter.turned(Moment(T, 0), 5)
+            meter.waits_for_room(Moment(T, 0), 5)
             found = facts(run("top", "--metrics-address", address.text).stdout)
         assert "Kafka does not answer" in found["service"]
         assert "reading history" in found["service"]
+        assert "waiting for room to write" in found["service"]
         assert found["lag"] == "1,234 records"
         assert found["publishing took"] == "500.0 ms on average, 1 times"
         assert found["published"] == "7 records, 0 failures"

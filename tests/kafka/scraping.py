@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from kafka.serving import SERVE_STREAM, Served
 
 Values = dict[str, dict[tuple[str, ...], float]]
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 
 
 @dataclass
@@ -27,11 +27,19 @@ class Scraped:
     said: list[str]
 
     def get(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://{self.address}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
+        """Asked again, as Prometheus does: on a busy machine the server may cut off a request that came slowly."""
+        end_at_s = time.monotonic() + LIMIT_S
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://{self.address}{path}", timeout=LIMIT_S) as answer:
+                    return answer.status, answer.read().decode()
+            except urllib.error.HTTPError as error:
+                return error.code, error.read().decode()
+            except OSError:
+                if self.child.poll() is not None or time.monotonic() > end_at_s:
+                    print("".join(self.said), flush=True)
+                    raise
+            time.sleep(0.1)
 
     def values(self) -> Values:
         """Sample name -> values of its labels -> value."""

@@ -92,6 +92,13 @@ class Served:
         command = [sys.executable, "-m", "uniqdb_cli", "info", "--store", str(self.store), "--format", "json"]
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout
 
+    def visits(self) -> int:
+        """In the store by now."""
+        if not (self.store / "MANIFEST").exists():
+            return 0
+        with uniqdb.open(self.store, read_only=True) as db:
+            return db.info().visits
+
     def stored(self) -> Buckets:
         assert_sound(self.store)
         with uniqdb.open(self.store, read_only=True) as db:

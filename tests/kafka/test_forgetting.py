@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import uniqdb
 from engines import options
 from kafka.cluster import Cluster
 from kafka.serving import Served, line
@@ -24,13 +23,6 @@ DAY_S = 86_400
 @pytest.fixture
 def served(cluster: Cluster, topic: str, tmp_path: Path) -> Served:
     return Served(cluster, topic, tmp_path)
-
-
-def read_by_now(served: Served) -> int:
-    if not (served.store / "MANIFEST").exists():
-        return 0
-    with uniqdb.open(served.store, read_only=True) as db:
-        return db.info().visits
 
 
 def uids_in_files(store: Path) -> set[str]:
@@ -58,7 +50,7 @@ def test_one_in_a_hundred(served: Served, tmp_path: Path, visitors: int) -> None
     gone = {*chosen, "visitor-000100", "visitor-doubtful"}
     (tmp_path / "gone.txt").write_text("".join(f"{uid}\n" for uid in sorted(gone)))
     with served.start() as child:
-        wait_for(lambda: read_by_now(served) == len(times), 120)
+        wait_for(lambda: served.visits() == len(times), 120)
         wait_for(lambda: len(served.dead_letters()) == 2)
         assert json.loads(served.info())["completeness"]["held"] == 1
         said = uniqdb_command(served, "forget", "--file", str(tmp_path / "gone.txt"), "--yes")
@@ -70,7 +62,7 @@ def test_one_in_a_hundred(served: Served, tmp_path: Path, visitors: int) -> None
         more += [(doubtful_s + number, "company") for number in range(30)]
         served.cluster.write(served.topic, [line(*one) for one in more])
         model.add([ts for ts, _ in more], [uid for _, uid in more])
-        wait_for(lambda: read_by_now(served) == len(times) + len(more))
+        wait_for(lambda: served.visits() == len(times) + len(more))
         child.send_signal(signal.SIGINT)
         ended = child.communicate(timeout=60)[1]
     assert child.returncode == 0, ended

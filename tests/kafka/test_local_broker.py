@@ -105,7 +105,7 @@ def test_nothing_is_left_of_a_broker_whose_owner_is_killed(
     assert is_alive(process_id)
     assert folder.is_dir()
     owner.send_signal(number)
-    owner.wait(30)
+    owner.wait(60)
     until(lambda: not is_alive(process_id) and not folder.exists(), 10)
 
 

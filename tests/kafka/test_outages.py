@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -9,8 +10,9 @@ from kafka.cluster import Cluster, until
 from kafka.reading import assert_seamless, read_to_end, reading, values
 from uniqdb.errors import KafkaUnreachable
 from uniqdb.stream.kafka_batch import PartitionBatch
-from uniqdb.stream.kafka_settings import KafkaHooks, KafkaSettings
+from uniqdb.stream.kafka_settings import KafkaHooks, KafkaSettings, Start
 from uniqdb.stream.kafka_source import KafkaSource
+from uniqdb.stream.kafka_topic import Brokers
 from uniqdb_cli.local_broker import free_port
 
 
@@ -51,11 +53,41 @@ def test_broker_frozen_for_some_seconds(cluster: Cluster, topic: str) -> None:
         while thaw.is_alive():
             found += source.poll(0.2, 10_000)
         thaw.join()
-        assert time.monotonic() - started_at_s < 8, "polling hung"
+        assert time.monotonic() - started_at_s < 20, "polling hung"
         cluster.write(topic, [b"%d" % i for i in range(1_000, 1_100)])
         found += read_to_end(source)
     assert values(found) == [b"%d" % i for i in range(1_100)]
     assert assert_seamless(found, 0) == 1_100
+
+
+@pytest.mark.parametrize(("outages", "seconds"), [(1, 2), pytest.param(10, 14, marks=pytest.mark.soak)])
+def test_who_asks_again_and_again_survives_the_answer(
+    cluster: Cluster, topic: str, outages: int, seconds: float
+) -> None:
+    """A client that asks for offsets may abort the process when a broker that has just come back knows no leader."""
+    cluster.create(topic)
+    cluster.write(topic, [b"%d" % i for i in range(100)])
+    brokers = Brokers(cluster.settings())
+    for number in range(outages):
+        brokers.report("monitored", topic, {0: number})
+        assert brokers.offsets(topic, [0], Start.LATEST) == {0: 100}
+        cluster.broker.kill()
+        end_at_s = time.monotonic() + seconds
+        while time.monotonic() < end_at_s:
+            brokers.report("monitored", topic, {0: number})
+            with suppress(KafkaUnreachable):
+                brokers.offsets(topic, [0], Start.LATEST, 0.5)
+            with suppress(KafkaUnreachable):
+                brokers.describe(topic, 0.5)
+        cluster.broker.start()
+        until(lambda: answers(brokers, topic))
+
+
+def answers(brokers: Brokers, topic: str) -> bool:
+    try:
+        return brokers.offsets(topic, [0], Start.LATEST, 5) == {0: 100}
+    except KafkaUnreachable:
+        return False
 
 
 def test_no_broker_at_the_first_start() -> None:
@@ -64,7 +96,7 @@ def test_no_broker_at_the_first_start() -> None:
     with pytest.raises(KafkaUnreachable, match="Connection refused") as caught:
         KafkaSource(settings, "topic", {})
     assert caught.value.exit_code == 69
-    assert time.monotonic() - started_at_s < 15
+    assert time.monotonic() - started_at_s < 25
 
 
 def test_no_broker_later_is_waited_for(cluster: Cluster, topic: str) -> None:
@@ -86,7 +118,7 @@ def test_waiting_ends_when_it_is_asked_to() -> None:
     asked_at_s = time.monotonic() + 1
     with pytest.raises(KafkaUnreachable):
         KafkaSource(settings, "topic", {0: 5}, hooks=KafkaHooks(should_stop=lambda: time.monotonic() > asked_at_s))
-    assert time.monotonic() - asked_at_s < 15
+    assert time.monotonic() - asked_at_s < 25
 
 
 def test_closing_does_not_wait_for_a_broker_that_is_away(cluster: Cluster, topic: str) -> None:
@@ -101,4 +133,4 @@ def test_closing_does_not_wait_for_a_broker_that_is_away(cluster: Cluster, topic
         source.close()
         closing_s = time.monotonic() - started_at_s
     cluster.broker.start()
-    assert closing_s < 5
+    assert closing_s < 15

@@ -36,7 +36,7 @@ def test_restart_from_positions(cluster: Cluster, topic: str) -> None:
     for partition in (0, 1):
         cluster.write(topic, [b"%d" % i for i in range(1_000)], partition)
     with reading(cluster, topic) as source:
-        found = source.poll(5, 700)
+        found = source.poll(30, 700)
         kept, known = source.positions, source.facts.identity
     assert sum(len(batch.values) for batch in found) == sum(kept.values()) == 700
     with reading(cluster, topic, kept, known=known) as source:

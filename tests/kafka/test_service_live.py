@@ -75,7 +75,7 @@ def live(
         traffic.run(60 * minutes)
         time.sleep(75)
         child.send_signal(signal.SIGTERM)
-        said = child.communicate(timeout=30)[1]
+        said = child.communicate(timeout=60)[1]
         assert child.returncode == 0, said
     until.set()
     watcher.join()

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import struct
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,12 +16,17 @@ from kafka.cluster import Cluster
 from kafka.serving import Served, line
 from uniqdb_cli.service_manager import ServiceManager
 
+SO_TIMESTAMP = 29
+"""Linux notes when a message was sent; not among the names of Python's module."""
+
 
 @pytest.fixture
 def listener(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
         made.bind(str(tmp_path / "notify"))
-        made.settimeout(30)
+        made.settimeout(60)
+        if sys.platform == "linux":
+            made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMP, 1)
         yield made
 
 
@@ -28,6 +35,17 @@ def next_of(listener: socket.socket, beginning: str) -> str:
         text = listener.recv(4096).decode()
         if text.startswith(beginning):
             return text
+
+
+def beat_times_s(listener: socket.socket, beats: int) -> list[float]:
+    """When the next ones were sent: those that had to wait for a busy machine are read all at once."""
+    found: list[float] = []
+    while len(found) < beats:
+        text, more, _, _ = listener.recvmsg(4096, 64)
+        if text.startswith(b"WATCHDOG=1"):
+            seconds, microseconds = struct.unpack("=qq", more[0][2])
+            found.append(seconds + microseconds / 1e6)
+    return found
 
 
 def test_a_service_says_when_it_is_ready_alive_and_stopping(
@@ -40,10 +58,9 @@ def test_a_service_says_when_it_is_ready_alive_and_stopping(
     environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
     with served.start(**environment) as child:
         assert next_of(listener, "READY=1").startswith(f"READY=1\nSTATUS={topic}: ")
-        started_at_s = time.monotonic()
-        for _ in range(4):
-            next_of(listener, "WATCHDOG=1")
-        assert 0.4 < time.monotonic() - started_at_s < 10
+        if sys.platform == "linux":
+            first_s, *_, last_s = beat_times_s(listener, 4)
+            assert 0.4 < last_s - first_s < 30
         while not next_of(listener, "STATUS=").startswith(f"STATUS={topic}: 30 visits, "):
             pass
         # A loop that stands still is silent: the watchdog would end it.
@@ -56,12 +73,12 @@ def test_a_service_says_when_it_is_ready_alive_and_stopping(
         time.sleep(0.6)
         with pytest.raises(BlockingIOError):
             listener.recv(4096)
-        listener.settimeout(30)
+        listener.settimeout(60)
         child.send_signal(signal.SIGCONT)
         next_of(listener, "WATCHDOG=1")
         child.send_signal(signal.SIGTERM)
         assert next_of(listener, "STOPPING=1") == "STOPPING=1\nSTATUS=stopping"
-        assert child.wait(30) == 0
+        assert child.wait(60) == 0
 
 
 def test_who_is_not_asked_says_nothing(tmp_path: Path, listener: socket.socket) -> None:

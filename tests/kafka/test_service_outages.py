@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from kafka.cluster import Cluster
+from kafka.cluster import Cluster, until
 from kafka.serving import Served, line
 from model import Model
 from uniqdb_cli.local_broker import BrokerOptions, local_broker
@@ -65,16 +65,21 @@ def assert_true(served: Served, load: Load) -> None:
     assert found.last == found.highest
 
 
+def wait_for_more(served: Served) -> None:
+    before = served.visits()
+    until(lambda: served.visits() > before)
+
+
 def kill_and_restart(served: Served, times: int) -> None:
     served.cluster.create(served.topic, 2)
     load = Load(served)
     with load.running(), served.start() as child:
         for _ in range(times):
-            time.sleep(2.5)
+            wait_for_more(served)
             served.cluster.broker.kill()
             time.sleep(0.5)
             served.cluster.broker.restart()
-        time.sleep(2)
+        wait_for_more(served)
         assert child.poll() is None, "it ended by itself"
         child.send_signal(signal.SIGTERM)
         said = child.communicate(timeout=60)[1]
@@ -95,14 +100,14 @@ def freeze(served: Served, seconds: float, *, kill_the_service: bool) -> None:
     served.cluster.create(served.topic, 2)
     load = Load(served)
     with load.running(), served.start() as child:
-        time.sleep(4)
+        wait_for_more(served)
         served.cluster.broker.pause()
         time.sleep(seconds)
         if kill_the_service:
             child.send_signal(signal.SIGKILL)
         served.cluster.broker.resume()
-        time.sleep(3)
         if not kill_the_service:
+            wait_for_more(served)
             assert child.poll() is None, "it ended by itself"
             child.send_signal(signal.SIGTERM)
         child.communicate(timeout=60)

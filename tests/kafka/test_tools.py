@@ -8,7 +8,6 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -124,7 +123,7 @@ def test_without_a_broker_it_ends_soon(environment: dict[str, str]) -> None:
         one_line(said, child.returncode, 69, "127.0.0.1:1", "Check that it runs")
         assert out == ""
     # Two seconds, were the machine for us alone.
-    assert time.monotonic() - started_at_s < 15
+    assert time.monotonic() - started_at_s < 40
 
 
 def java_partition(key: bytes, partitions: int) -> int:
@@ -180,7 +179,7 @@ def test_produce_reports_what_did_not_arrive(run: Run, topic: str, cluster: Clus
 def test_records_that_a_frozen_broker_does_not_take_are_known(topic: str, cluster: Cluster) -> None:
     cluster.create(topic)
     settings = cluster.settings()
-    short = type(settings)({**settings.client, "message.timeout.ms": 1_000, "socket.timeout.ms": 1_000})
+    short = type(settings)({**settings.client, "message.timeout.ms": 3_000, "socket.timeout.ms": 3_000})
     producer = RecordProducer(short, topic)
     producer.send(b"1", None)
     assert producer.wait(10) == 0
@@ -209,7 +208,7 @@ def test_produce_delivers_what_it_had_accepted_when_interrupted(
         until(lambda: len(cluster.read_all(topic)) == 2)
         child.send_signal(signal.SIGINT)
         # Its input is still open: it ends all the same.
-        assert child.wait(30) == 130
+        assert child.wait(60) == 130
         said = child.stderr.read()
     assert said.startswith(f"Sent 2 records to {topic} in ")
     assert said.endswith("Stopped before the end.\n")
@@ -227,8 +226,8 @@ def test_live_visits_come_now(environment: dict[str, str], run: Run, topic: str,
     ):
         until(lambda: admin.ranges(topic, 1)[0][1] > 20)
         generator.send_signal(signal.SIGINT)
-        assert generator.wait(30) == 130
-        assert producer.communicate(timeout=30)[1].startswith("Sent ")
+        assert generator.wait(60) == 130
+        assert producer.communicate(timeout=60)[1].startswith("Sent ")
         assert producer.returncode == 0
     times_s = [json.loads(one.value())["ts"] for one in cluster.read_all(topic)]
     assert times_s == sorted(times_s)
@@ -282,7 +281,7 @@ def test_subscribe_shows_what_comes_until_it_is_stopped(
         until(has_come)
         assert stopped.stdout.readline() != '"before"\n'
         stopped.send_signal(signal.SIGINT)
-        assert stopped.wait(30) == 130
+        assert stopped.wait(60) == 130
         left.stdout.close()
 
         def has_left() -> bool:
@@ -299,13 +298,13 @@ def select_all(child: "subprocess.Popen[str]") -> bool:
     return bool(select.select([child.stdout], [], [], 0.05)[0])
 
 
-def test_subscribe_ends_when_its_topic_is_deleted(run: Run, topic: str, cluster: Cluster) -> None:
+def test_subscribe_ends_when_its_topic_is_deleted(environment: dict[str, str], topic: str, cluster: Cluster) -> None:
     cluster.create(topic)
     cluster.write(topic, [b"1"])
-
-    timer = threading.Timer(0.5, cluster.delete, [topic])
-    timer.start()
-    done = run("subscribe", topic, "--from-beginning")
-    timer.join()
-    assert (done.exit_code, done.stdout) == (66, "1\n")
-    assert done.stderr.splitlines()[-1].startswith(f"uniqdb: Kafka has no topic {topic}.")
+    with process(environment, "subscribe", topic, "--from-beginning") as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "1\n"
+        cluster.delete(topic)
+        out, said = child.communicate(timeout=60)
+    assert (child.returncode, out) == (66, "")
+    assert said.splitlines()[-1].startswith(f"uniqdb: Kafka has no topic {topic}.")

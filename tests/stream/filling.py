@@ -3,6 +3,7 @@
 import os
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +33,10 @@ class Disk:
             resource.setrlimit(resource.RLIMIT_FSIZE, (self._data.stat().st_size, resource.RLIM_INFINITY))
             return
         with self._filler.open("wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(4_096))
-            except OSError:
-                pass
+            for size_bytes in (1 << 20, 4_096):
+                with suppress(OSError):
+                    while True:
+                        file.write(bytes(size_bytes))
 
     def free(self) -> None:
         self.is_full = False
@@ -54,9 +54,10 @@ def main(kind: str, store: Path, cycles: int) -> None:
 
         def meanwhile() -> None:
             nonlocal looks
-            if not disk.is_full:  # it looks again when its pause is over
-                return
             looks += 1
+            if not disk.is_full:  # it looks again when its pause is over
+                assert looks < 1_000, "there is no room although the disk was freed: it is too small"
+                return
             assert db.count("2016").visits == sum(model.visits[b] for b in model.visits if b[0] == "year") - pending
             if looks % 3 == 0:
                 disk.free()
@@ -74,7 +75,7 @@ def main(kind: str, store: Path, cycles: int) -> None:
                 model.add(times, uids)
                 commits.write(Commit(np.array(times, np.int64), uids))
                 pending = 0
-            refused += 1
+            refused, looks = refused + 1, 0
         assert rows_of(db) == model.rows()
     pauses = sum("reading pauses" in line for line in said)
     resumed = sum("There is room again" in line for line in said)

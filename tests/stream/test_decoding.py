@@ -60,7 +60,7 @@ def said() -> list[str]:
 def helped(said: list[str]) -> Iterator[Decoding]:
     """One whose process is up."""
     made = Decoding(FieldSettings(), said.append)
-    end_at_s = time.monotonic() + 20
+    end_at_s = time.monotonic() + 60
     while not made._is_ready():
         assert time.monotonic() < end_at_s
         time.sleep(0.02)

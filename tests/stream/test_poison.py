@@ -83,10 +83,9 @@ def closed_at(stream: Stream, ends_s: np.ndarray) -> np.ndarray:
     return np.searchsorted(np.maximum.accumulate(after_s), ends_s + LATENESS_S)
 
 
-def earlier(clean: Stream, stream: Stream) -> tuple[int, int]:
+def earlier(ends_s: np.ndarray, clean: np.ndarray, stream: Stream) -> tuple[int, int]:
     """(how many minutes close earlier than in the clean stream, by how many visits at most)."""
-    ends_s = np.unique(clean.times_s // 60 * 60 + 60)
-    sooner = closed_at(clean, ends_s) - closed_at(stream, ends_s)
+    sooner = clean - closed_at(stream, ends_s)
     return int((sooner > 0).sum()), int(sooner.max(initial=0))
 
 
@@ -97,6 +96,8 @@ def places(visits: int, together: int) -> dict[str, int]:
 def poison(tmp_path: Path, visits: int, bits: list[int], together: tuple[int, ...]) -> list[Early]:
     """Every combination; returns those in which something closed earlier, with how many minutes and visits."""
     clean, refused = three_days(visits), Counter[int]()
+    ends_s = np.unique(clean.times_s // 60 * 60 + 60)
+    closed = closed_at(clean, ends_s)
     found: list[Early] = []
     runs = 0
     for bad in together:
@@ -104,7 +105,7 @@ def poison(tmp_path: Path, visits: int, bits: list[int], together: tuple[int, ..
             for bit in bits:
                 stream = flip(clean, start, bad, bit)
                 refused[bad] += assert_others_are_in_place(tmp_path / f"{runs}.uniqdb", stream)
-                minutes, visits_early = earlier(clean, stream)
+                minutes, visits_early = earlier(ends_s, closed, stream)
                 if minutes:
                     found.append(Early(bad, where, bit, minutes, visits_early))
                 runs += 1

@@ -24,7 +24,7 @@ def asked(db: uniqdb.Engine, arguments: dict[str, Any], meanwhile: Callable[[], 
     """What the writer answers; ``meanwhile`` is what it does otherwise."""
     desk = RequestDesk(db.path, HANDLERS[id(db)])
     with ThreadPoolExecutor() as pool:
-        answer = pool.submit(hand_in, db.path, SWEEP, arguments, timeout_s=30, should_stop=lambda: False)
+        answer = pool.submit(hand_in, db.path, SWEEP, arguments, timeout_s=60, should_stop=lambda: False)
         while not answer.done():
             meanwhile()
             desk.serve()

@@ -114,7 +114,7 @@ def test_the_unit_is_one(tmp_path: Path) -> None:
         pytest.skip("no systemd-analyze here")
     unit = tmp_path / "uniqdb.service"
     unit.write_text(text.replace("/opt/uniqdb/.venv/bin/uniqdb", "/bin/true"), "utf-8")
-    done = subprocess.run([program, "verify", str(unit)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([program, "verify", str(unit)], capture_output=True, text=True, timeout=120, check=False)
     assert "uniqdb.service" not in done.stderr, done.stderr
     assert done.returncode == 0, done.stderr
 
@@ -125,7 +125,7 @@ def test_compose_runs_where_there_is_docker() -> None:
         pytest.skip("no docker compose here")
     checked = subprocess.run([program, "compose", "config", "--quiet"], cwd=ROOT, capture_output=True, check=False)
     assert checked.returncode == 0, checked.stderr
-    if subprocess.run([program, "info"], capture_output=True, timeout=60, check=False).returncode:
+    if subprocess.run([program, "info"], capture_output=True, timeout=120, check=False).returncode:
         pytest.skip("no Docker daemon here")
     compose = [program, "compose", "--project-name", "uniqdb-test"]
     try:

@@ -71,6 +71,7 @@ class KafkaSource:
         self._to_inspect: dict[int, int | None] = {}
         self._not_before_s = 0.0
         self._question: Future[TopicDescription] | None = None
+        self._asked_at_s = 0.0
         self._report: Future[object] | None = None
         self._ask_at_s = time.monotonic() + CHECK_INTERVAL_S
         self._brokers = Brokers(settings)
@@ -320,8 +321,9 @@ class KafkaSource:
         now_s = time.monotonic()
         if self._question is None:
             if now_s >= self._ask_at_s:
-                self._question = self._brokers.ask(self.topic)
-        elif self._question.done():
+                self._question, self._asked_at_s = self._brokers.ask(self.topic), now_s
+        # One whose client was given up meanwhile is never answered.
+        elif self._question.done() or now_s - self._asked_at_s > 2 * REQUEST_TIMEOUT_S:
             question, self._question = self._question, None
             self._ask_at_s = now_s + CHECK_INTERVAL_S
             try:

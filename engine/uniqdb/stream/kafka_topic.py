@@ -9,14 +9,16 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, TypeVar
 
 from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
     ConsumerGroupTopicPartitions,
-    IsolationLevel,
     KafkaError,
     KafkaException,
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, TopicDescription
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, TopicDescription
 
 from uniqdb.errors import KafkaUnreachable, TopicMissing, UsageError
 from uniqdb.stream.kafka_identity import TopicFacts, TopicIdentity
@@ -38,6 +40,7 @@ _DENIED = {
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError._SSL,
 }
+_NO_ANSWER = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
 _T = TypeVar("_T")
 
 
@@ -62,6 +65,15 @@ class Brokers:
         """Connects on the first question. Raises UsageError for settings that the client refuses."""
         self._settings = settings
         self._client, self._errors = admin_client(settings)
+        self._consumer: Consumer | None = None
+
+    def _begin_anew(self) -> None:
+        """With other clients: an old one may end the whole process on late answers to what was asked in vain.
+
+        An assertion of its own, when a broker is back; https://github.com/confluentinc/librdkafka/issues/4605.
+        """
+        self._client, self._errors = admin_client(self._settings)
+        self._consumer = None
 
     def describe(self, topic: str, timeout_s: float = REQUEST_TIMEOUT_S) -> TopicFacts:
         """The topic's facts, in three requests. Raises TopicMissing."""
@@ -106,27 +118,46 @@ class Brokers:
 
         -1 where all records are older than the time.
         """
-        if at is Start.EARLIEST:
-            spec = OffsetSpec.earliest()
-        else:
-            spec = OffsetSpec.latest() if at is Start.LATEST else OffsetSpec.for_timestamp(int(at))
-        asked = {TopicPartition(topic, partition): spec for partition in partitions}
+        if isinstance(at, Start):
+            at = OFFSET_BEGINNING if at is Start.EARLIEST else OFFSET_END  # to Kafka these are times, too
+        asked = [TopicPartition(topic, partition, at) for partition in partitions]
         end_at_s = time.monotonic() + timeout_s
         while asked:
-            questions = self._client.list_offsets(
-                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout_s
-            )
             try:
-                return {one.partition: int(self._answer(answer, timeout_s).offset) for one, answer in questions.items()}
+                return self._offsets(topic, asked, timeout_s)
             except KafkaUnreachable as error:
                 # A broker that has just come back knows no leaders at first; after an election it is the client that
                 # is behind, and remains so until it looks at the topic again.
                 if time.monotonic() > end_at_s or _code_of(error) in _DENIED:
                     raise
             with contextlib.suppress(KafkaException):
-                self._client.list_topics(topic, timeout=timeout_s)
+                self._reader(topic).list_topics(topic, timeout=timeout_s)
             time.sleep(_RETRY_PAUSE_S)
         return {}
+
+    def _offsets(self, topic: str, asked: list[TopicPartition], timeout_s: float) -> dict[int, int]:
+        """Asked by a consumer, which joins no group and reads nothing.
+
+        An administrator's client (`AdminClient.list_offsets`) ends the process when a broker that has just come back
+        refuses the question, knowing no leader yet: it asks again, and is no longer prepared for the answer.
+        """
+        self._errors.clear()
+        try:
+            found = self._reader(topic).offsets_for_times(asked, timeout=timeout_s)
+            wrong = next((one.error for one in found if one.error is not None), None)
+            if wrong is not None:
+                raise KafkaException(wrong)
+        except KafkaException as error:
+            self._reader(topic).poll(0)  # has it tell what befell its connections
+            raise unreachable(self._settings, error, self._errors) from error
+        return {one.partition: int(one.offset) for one in found}
+
+    def _reader(self, topic: str) -> Consumer:
+        """Under the name of the group that reports positions, for which there are rights; it does not join it."""
+        if self._consumer is None:
+            own: dict[str, Any] = {"error_cb": self._errors.append, "logger": CLIENT_LOG}
+            self._consumer = Consumer({**self._settings.for_consumer(f"uniqdb-{topic}"), **own})
+        return self._consumer
 
     def ranges(
         self, topic: str, partitions: Iterable[int], timeout_s: float = REQUEST_TIMEOUT_S
@@ -169,12 +200,15 @@ class Brokers:
     def _answer(self, question: "Future[_T]", timeout_s: float) -> _T:
         self._errors.clear()
         try:
-            return question.result(timeout_s + _GRACE_S)
+            found = question.result(timeout_s + _GRACE_S)
         except (KafkaException, FutureTimeoutError) as error:
             self._client.poll(0)  # has it tell what befell its connections
-            raise unreachable(self._settings, error, self._errors) from error
-        finally:
-            self._client.poll(0)
+            told = list(self._errors)
+            if not isinstance(error, KafkaException) or error.args[0].code() in _NO_ANSWER:
+                self._begin_anew()
+            raise unreachable(self._settings, error, told) from error
+        self._client.poll(0)
+        return found
 
 
 def refused_settings(settings: KafkaSettings, error: KafkaException) -> UsageError:

@@ -81,6 +81,8 @@ class Measures:
     is_kafka_up: bool
     """Whether Kafka answered when it was last asked where the topic ends."""
     is_history: bool
+    waits_for_room: bool
+    """Whether a commit found no room, and is tried again until there is some; nothing is read meanwhile."""
 
     @property
     def lag_records(self) -> int | None:
@@ -124,7 +126,7 @@ class Meter:
         self._published_at_s: int | None = None
         self._commit_moments: deque[tuple[int, int]] = deque()
         self._partitions: tuple[PartitionMeasures, ...] = ()
-        self._is_kafka_up = self._is_history = False
+        self._is_kafka_up = self._is_history = self._waits_for_room = False
         self._measured_at_s = float("-inf")
 
     # ------------------------------------------------------------ what the service tells
@@ -136,6 +138,11 @@ class Meter:
             self.latest = self._measure(now, records)
             if self._on_measures is not None:
                 self._on_measures(self.latest)
+
+    def waits_for_room(self, now: Moment, records: int) -> None:
+        """It is put down like a turn of the loop, which goes round only in waiting."""
+        self._waits_for_room = True
+        self.turned(now, records)
 
     def looked(self, ends: Mapping[int, int] | None, partitions: Mapping[int, Partition], *, history: bool) -> None:
         """Without an answer the last known ends stand: what is read of them meanwhile counts."""
@@ -154,6 +161,7 @@ class Meter:
 
     def committed(self, before: StateRow, after: StateRow, took_s: float) -> None:
         """What the commit has added to the totals of the store."""
+        self._waits_for_room = False
         self._commits.add(took_s)
         self._verdicts["accepted"] += after.visits - before.visits
         self._verdicts["expired"] += after.expired - before.expired
@@ -192,6 +200,7 @@ class Meter:
             partitions=self._partitions,
             is_kafka_up=self._is_kafka_up,
             is_history=self._is_history,
+            waits_for_room=self._waits_for_room,
         )
 
     def _outbox_since_s(self, now: Moment, gauges: StoreGauges) -> int | None:

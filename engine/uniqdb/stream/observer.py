@@ -17,6 +17,9 @@ class Observer(Protocol):
     def turned(self, now: Moment, records: int) -> None:
         """The loop went round; so many records of the topic were read in this run."""
 
+    def waits_for_room(self, now: Moment, records: int) -> None:
+        """A commit found no room and is tried again; told a few times a second until it is in the store."""
+
     def looked(self, ends: Mapping[int, int] | None, partitions: Mapping[int, Partition], *, history: bool) -> None:
         """It was asked where the partitions end: the offsets behind their last records; None: Kafka did not answer.
 
@@ -37,6 +40,9 @@ class Silent:
     """Watches nothing."""
 
     def turned(self, now: Moment, records: int) -> None:
+        """Nothing."""
+
+    def waits_for_room(self, now: Moment, records: int) -> None:
         """Nothing."""
 
     def looked(self, ends: Mapping[int, int] | None, partitions: Mapping[int, Partition], *, history: bool) -> None:

@@ -177,6 +177,7 @@ class StreamService:
 
     def _make_room(self) -> None:
         """While a commit waits for room: sweeping needs little of it, and makes some."""
+        self._observer.waits_for_room(self._now(), self.summary.records)
         self._sweep.turn()
         self._live.serve_only(SWEEP)
 
