@@ -13,6 +13,7 @@ from uniqdb.stream.kafka_batch import PartitionBatch
 from uniqdb.stream.kafka_settings import KafkaHooks, KafkaSettings, Start
 from uniqdb.stream.kafka_source import KafkaSource
 from uniqdb.stream.kafka_topic import Brokers
+from uniqdb.stream.offset_report import OffsetReports
 from uniqdb_cli.local_broker import free_port
 
 
@@ -67,20 +68,22 @@ def test_who_asks_again_and_again_survives_the_answer(
     """A client that asks for offsets may abort the process when a broker that has just come back knows no leader."""
     cluster.create(topic)
     cluster.write(topic, [b"%d" % i for i in range(100)])
-    brokers = Brokers(cluster.settings())
+    brokers, reports = Brokers(cluster.settings()), OffsetReports(cluster.settings(), topic)
     for number in range(outages):
-        brokers.report("monitored", topic, {0: number})
+        reports.report({0: number})
         assert brokers.offsets(topic, [0], Start.LATEST) == {0: 100}
         cluster.broker.kill()
         end_at_s = time.monotonic() + seconds
         while time.monotonic() < end_at_s:
-            brokers.report("monitored", topic, {0: number})
+            reports.report({0: number})
             with suppress(KafkaUnreachable):
                 brokers.offsets(topic, [0], Start.LATEST, 0.5)
             with suppress(KafkaUnreachable):
                 brokers.describe(topic, 0.5)
         cluster.broker.start()
         until(lambda: answers(brokers, topic))
+        until(lambda: reports.report({0: 0}) is None)
+    reports.close()
 
 
 def answers(brokers: Brokers, topic: str) -> bool:

@@ -71,6 +71,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 *("quarantine_review", "source_clocks", "request_handlers", "gauges"),
                 *("compaction", "migration", "erasure", "forgetting", "pending_visits", "sweeping"),
                 *("again", "standing", "backup", "restore"),
+                *("repair", "rebuilt_buckets", "rebuilt_rows", "rebuilt_uids", "examination"),
                 *("content", "uid_runs", "assembly", "dump_format", "dump", "dump_reading", "loading", "merging"),
             }
         ),

@@ -28,6 +28,7 @@ from uniqdb.stream.kafka_topic import (
     unreachable,
 )
 from uniqdb.stream.offset_fence import OffsetFence, Passed
+from uniqdb.stream.offset_report import OffsetReports
 from uniqdb.visit import I64Array
 
 CHECK_INTERVAL_S = 5.0
@@ -38,6 +39,8 @@ SETTLE_S = 3.0
 """So long an end of a partition that lies before our position is doubted."""
 RETRY_PAUSE_S = 0.5
 """Between two attempts to reach a broker, or to read on after an error."""
+REACHED_S = 2.0
+"""So long after it has answered a broker is taken to be there."""
 _ERRORS_KEPT = 100
 
 
@@ -72,9 +75,9 @@ class KafkaSource:
         self._not_before_s = 0.0
         self._question: Future[TopicDescription] | None = None
         self._asked_at_s = 0.0
-        self._report: Future[object] | None = None
         self._ask_at_s = time.monotonic() + CHECK_INTERVAL_S
         self._brokers = Brokers(settings)
+        self._reports, self._reached_at_s = OffsetReports(settings, topic), 0.0
         self.facts, self._begun_at = self._first_contact(positions, known)
         """``facts``: the topic as it was when this source was made; the partition count is kept current."""
         self._fence = OffsetFence(self._begun_at, is_compacted=self.facts.is_compacted)
@@ -101,6 +104,8 @@ class KafkaSource:
             self._look_at_topic()
             batches = self._poll(timeout_s, records_max) if self._is_assigned(timeout_s) else []
             self._tell_errors()
+            if batches:
+                self._reached_at_s = time.monotonic()
             return batches
         except BaseException:
             self._must_rewind = True
@@ -115,7 +120,9 @@ class KafkaSource:
 
     def end_offsets(self, timeout_s: float = REQUEST_TIMEOUT_S) -> dict[int, int]:
         """The offset behind the last readable one of each partition, now; one request. Raises KafkaUnreachable."""
-        return self._brokers.offsets(self.topic, self._fence.next_offsets, Start.LATEST, timeout_s)
+        ends = self._brokers.offsets(self.topic, self._fence.next_offsets, Start.LATEST, timeout_s)
+        self._reached_at_s = time.monotonic()
+        return ends
 
     def confirm(self, timeout_s: float = REQUEST_TIMEOUT_S) -> bool:
         """Ask whether the topic is still the one that is read. Its id never returns, so a yes holds for all before it.
@@ -143,16 +150,17 @@ class KafkaSource:
     def report_offsets(self, positions: Mapping[int, int]) -> None:
         """Tell Kafka the committed positions, for lag monitors only; not waited for, and errors are only told.
 
-        They stand under the user's ``group.id``, else under ``uniqdb-`` and the topic. Not sent through the consumer:
-        with a broker that is away it would wait for the answer when it is closed.
+        They stand under the user's ``group.id``, else under ``uniqdb-`` and the topic. Nothing is told while the broker
+        does not answer other questions.
         """
-        if self._report is not None and self._report.done() and (error := self._report.exception()) is not None:
-            self._log.say("report", f"Kafka: the positions cannot be reported: {error}")
-        group = str(self._settings.client.get("group.id") or f"uniqdb-{self.topic}")
-        self._report = self._brokers.report(group, self.topic, positions) if positions else None
+        if not positions or time.monotonic() - self._reached_at_s > REACHED_S:
+            return
+        if (error := self._reports.report(positions)) is not None:
+            self._log.say("report", f"Kafka: the positions cannot be reported: {error.str()}")
 
     def close(self) -> None:
         """Leave. A second call does nothing."""
+        self._reports.close()
         self._drop()
 
     # --- the beginning ---

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, TypeVar
@@ -12,7 +12,6 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     TopicCollection,
@@ -189,13 +188,6 @@ class Brokers:
             except KafkaUnreachable as error:
                 if _code_of(error) != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
-
-    def report(self, group: str, topic: str, positions: Mapping[int, int]) -> "Future[object]":
-        """Begin to tell lag monitors how far the topic was read, under the name of a consumer group."""
-        places = [TopicPartition(topic, partition, at) for partition, at in sorted(positions.items())]
-        return self._client.alter_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, places)], request_timeout=REQUEST_TIMEOUT_S
-        )[group]
 
     def _answer(self, question: "Future[_T]", timeout_s: float) -> _T:
         self._errors.clear()
