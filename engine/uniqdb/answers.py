@@ -8,8 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import groupby, islice, pairwise, repeat
-from typing import TypeVar
+from itertools import groupby, pairwise, repeat
 
 import numpy as np
 from pyroaring import BitMap
@@ -20,8 +19,9 @@ from uniqdb.calendar_zone import CalendarZone
 from uniqdb.errors import NotFound, UsageError, WindowNotKept
 from uniqdb.format import BucketRow, Database, Status, bucket_key, corrupt, parse_bucket_key
 from uniqdb.granularity import Bucket, Granularity
-from uniqdb.handle_lock import HandleLock
+from uniqdb.handle_lock import HandleLock, in_chunks
 from uniqdb.horizons import NOTHING_SWEPT, RetentionRow, read_retention
+from uniqdb.lost_names import assert_named, find
 from uniqdb.lost_times import LostTimes, lost_to_damage, unproved, unproved_among
 from uniqdb.members_cache import MembersCache
 from uniqdb.meta import STORE_KEY, StateRow, StoreRow, read_row, read_state
@@ -30,8 +30,6 @@ from uniqdb.store import ReadView
 from uniqdb.uid_dictionary import UidDictionary
 from uniqdb.window import cover, parse_period
 
-T = TypeVar("T")
-_CHUNK_ITEMS = 4_096
 _PERIODS_MAX = 4_096
 
 
@@ -320,8 +318,9 @@ class Answers:
         )
 
     def _lacks(self, granularity: str, start_s: int, end_s: int) -> bool:
-        """Whether visits may be missing: never read, or of a lost bucket."""
-        if self.retention.lost and self._lost.has(granularity, start_s):
+        """Whether visits may be missing (never read, or of a lost bucket), or somebody with a lost name came twice."""
+        names = self.retention.lost_names
+        if (names is not None and end_s > names.newest_s) or self._lost.has(granularity, start_s):
             return True
         return any(gap.touches(start_s, end_s) for gap in self.state.gaps)
 
@@ -335,19 +334,10 @@ class Answers:
                 yield self.bucket_record(bucket)
 
     def uids(self, ordinals: BitMap) -> Iterator[str]:
-        """The uids of the ordinals, in no order: one sequential scan of the dictionary."""
+        """The uids of the ordinals, in no order: one sequential scan of the dictionary. Raises WindowNotKept."""
+        assert_named(self.view, self.retention, ordinals)
         found = self.facts.dictionary.uids_of(self.view, ordinals)
         return in_chunks(self.facts.lock, (uid.decode() for _, uid in found))
-
-
-def in_chunks(lock: HandleLock, items: Iterator[T]) -> Iterator[T]:
-    """The items, taken in chunks under the lock, so that no caller's code runs while it is held."""
-    while True:
-        with lock:
-            chunk = list(islice(items, _CHUNK_ITEMS))
-        if not chunk:
-            return
-        yield from chunk
 
 
 class UidSet:
@@ -373,8 +363,8 @@ class UidSet:
     def __contains__(self, uid: object) -> bool:
         if not isinstance(uid, str):
             return False
-        dictionary = self._answers.facts.dictionary
-        ordinal = dictionary.find(self._answers.view, uid.encode("utf-8", "surrogatepass"))
+        mine, encoded = self._answers, uid.encode("utf-8", "surrogatepass")
+        ordinal = find(mine.facts.dictionary, mine.view, mine.retention, encoded)
         return ordinal >= 0 and ordinal in self.ordinals
 
     def _with(self, ordinals: BitMap) -> "UidSet":

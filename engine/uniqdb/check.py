@@ -5,6 +5,7 @@ cardinalities, row counts right, a coarse bucket the union of its finer ones, ev
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +26,7 @@ from uniqdb.format import (
     Status,
     bucket_key,
     fragment_key,
+    open_row,
     parse_bucket_key,
     partition_key,
     place,
@@ -204,9 +206,13 @@ class _Walk:
         """Every bucket row with its directory and fragments, and no directory or fragment without a row."""
         listed: dict[Granularity, set[bytes]] = {kind: set() for kind in Granularity}
         keys: set[bytes] = set()
-        for key, payload in self.view.rows(Database.BUCKETS, b"", b"\xff"):
+        for key, value in self.view.raw_rows(Database.BUCKETS):
             granularity, start_s = parse_bucket_key(key)
-            row = BucketRow.unpack(key, payload)
+            try:
+                row = BucketRow.unpack(key, open_row(Database.BUCKETS, key, value))
+            except StoreCorrupt as error:  # the others are looked at all the same
+                self.problem(error.message)
+                continue
             self._rows[granularity][start_s] = row
             self.count("buckets")
             where = place(Database.BUCKETS, key)
@@ -235,12 +241,18 @@ class _Walk:
 
     def _members(self, key: bytes, granularity: Granularity, row: BucketRow) -> set[bytes]:
         where = place(Database.BUCKETS, key)
-        directory = self.view.directory(key)
-        if directory is None:
-            self.problem(f"{where}: members without a directory")
-            return set()
-        self._directory_size(key, directory)
-        parts = [load_fragment(self.view, Database.of(granularity), key, entry) for entry in directory.fragments]
+        listed: set[bytes] = set()
+        try:
+            directory = self.view.directory(key)
+            if directory is None:
+                self.problem(f"{where}: members without a directory")
+                return listed
+            self._directory_size(key, directory)
+            listed |= {fragment_key(key, entry.id) for entry in directory.fragments}
+            parts = [load_fragment(self.view, Database.of(granularity), key, entry) for entry in directory.fragments]
+        except StoreCorrupt as error:
+            self.problem(error.message)
+            return listed
         union = BitMap.union(BitMap(), *parts)
         total = sum(len(part) for part in parts)
         self.expect(len(union) == total, f"{where}: fragments overlap")
@@ -248,7 +260,7 @@ class _Walk:
         self._known(where, union)
         self.count("fragments", len(parts))
         self.count("members", total)
-        return {fragment_key(key, entry.id) for entry in directory.fragments}
+        return listed
 
     def _known(self, where: str, members: BitMap) -> None:
         self.expect(members.issubset(self._ordinals), f"{where}: an ordinal that the dictionary lacks")
@@ -270,7 +282,8 @@ class _Walk:
                 self.expect(len(starts) == row.finer_rows, f"{where}: {row.finer_rows} {finer.word} rows expected")
                 is_kept = start_s >= self._retention.kept_from_s(finer) and row.members is not MembersState.SWEPT
                 if is_kept and not self._lost.has(granularity.word, start_s):
-                    self._union(granularity, start_s, finer, starts)
+                    with suppress(StoreCorrupt):  # what could not be read was said
+                        self._union(granularity, start_s, finer, starts)
                 self.count("unions")
             for start_s in children:
                 if self._lost.has(granularity.word, start_s):

@@ -116,9 +116,10 @@ class StoreContent:
     def __init__(self, view: ReadView, store_uuid: str, name: str) -> None:
         self._view, self.name = view, name
         swept = read_retention(view)
-        if swept.lost:
+        if swept.lost or swept.lost_names is not None:
+            what = f"{swept.lost[0].granularity}s" if swept.lost else "names of visitors"
             raise WindowNotKept(
-                f"{name} has lost {swept.lost[0].granularity}s, or more, to damage, and can only be copied whole",
+                f"{name} has lost {what}, or more, to damage, and can only be copied whole",
                 hint="use `uniqdb backup`, or ingest the source again into a new store; here every bucket is needed",
             )
         if swept.rows_from_s:

@@ -9,6 +9,7 @@ from uniqdb.change_set import ChangeSet
 from uniqdb.errors import CannotWrite
 from uniqdb.format import Buffer, Database, corrupt
 from uniqdb.limits import FRESH_TXN_BYTES
+from uniqdb.page_walk import write_stamp
 from uniqdb.store import LmdbError, MapFull, open_empty
 
 
@@ -90,3 +91,5 @@ class FreshData:
                     self._env.sync(True)
         finally:
             self._env.close()
+        if kind is None:
+            write_stamp(self.directory)

@@ -1,9 +1,15 @@
 """The lock of a handle: one call at a time, and between calls a reader holds no transaction."""
 
 import threading
+from collections.abc import Iterator
+from itertools import islice
 from types import TracebackType
+from typing import TypeVar
 
 from uniqdb.store import Store
+
+T = TypeVar("T")
+_CHUNK_ITEMS = 4_096
 
 
 class HandleLock:
@@ -31,3 +37,13 @@ class HandleLock:
                 self._store.park()
         finally:
             self._lock.release()
+
+
+def in_chunks(lock: HandleLock, items: Iterator[T]) -> Iterator[T]:
+    """The items, taken in chunks under the lock, so that no caller's code runs while it is held."""
+    while True:
+        with lock:
+            chunk = list(islice(items, _CHUNK_ITEMS))
+        if not chunk:
+            return
+        yield from chunk

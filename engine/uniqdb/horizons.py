@@ -47,6 +47,18 @@ class LostSpan(msgspec.Struct, frozen=True):
     end_s: int
 
 
+class LostNames(msgspec.Struct, frozen=True):
+    """Visitors whose uids were lost to damage while their numbers stayed in the buckets.
+
+    ``hashes``: between which hashes of uids, both inclusive, those lie. ``newest_s``: the newest visit at the repair. A
+    uid in there that the dictionary lacks may have been seen; if it comes again, it counts once more.
+    """
+
+    visitors: int
+    newest_s: int
+    hashes: tuple[tuple[int, int], ...]
+
+
 class RetentionRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """``meta/retention``; a store that was never swept or repaired has none. Horizons: Unix seconds by granularity."""
 
@@ -64,6 +76,8 @@ class RetentionRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """The last runs that removed something, oldest first."""
     lost: tuple[LostSpan, ...] = ()
     """What was lost to damage: finest granularity first, ascending, disjoint in each. See `uniqdb.lost_times`."""
+    lost_names: LostNames | None = None
+    """Whose names were lost to damage. See `uniqdb.lost_names`."""
 
     def kept_from_s(self, granularity: Granularity) -> int:
         """The horizon; 0 where nothing was swept: no bucket starts earlier."""

@@ -135,7 +135,7 @@ def remove_quarantined(plan: CommitPlan, state: StateRow, gone: Gone) -> StateRo
         plan.changes.delete(Database.QUARANTINE, number.to_bytes(_ID_BYTES, "big"))
     by_reason = Counter(gone.rows.values())
     for one in gone.counted:
-        plan.changes.delete(Database.QUARANTINE, _counted_key(one.reason, one.origin))
+        plan.changes.delete(Database.QUARANTINE, counted_key(one.reason, one.origin))
         by_reason[one.reason] += one.count
     left = Counter(state.quarantined)
     left.subtract(by_reason)
@@ -148,7 +148,8 @@ def remove_quarantined(plan: CommitPlan, state: StateRow, gone: Gone) -> StateRo
     )
 
 
-def _counted_key(reason: str, origin: str) -> bytes:
+def counted_key(reason: str, origin: str) -> bytes:
+    """The key of the row that counts a source's refused records of a reason."""
     return _COUNTED + xxh3_64_digest(f"{reason}\0{origin}".encode("utf-8", "surrogatepass"))
 
 
@@ -157,7 +158,7 @@ def _count(plan: CommitPlan, refused: list[Quarantined]) -> None:
     for one in refused:
         groups.setdefault((one.reason, one.origin), []).append(one)
     for (reason, origin), group in groups.items():
-        key = _counted_key(reason, origin)
+        key = counted_key(reason, origin)
         first, last, count = group[0], group[-1], len(group)
         row = CountedRow(reason, origin, count, first.position, last.position, first.line, last.line)
         payload = plan.view.row(Database.QUARANTINE, key)

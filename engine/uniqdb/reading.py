@@ -10,11 +10,13 @@ from typing import TypeAlias, TypeGuard, TypeVar
 import msgspec
 from pyroaring import BitMap
 
-from uniqdb.answers import Answers, StoreFacts, UidSet, in_chunks
+from uniqdb.answers import Answers, StoreFacts, UidSet
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.completeness import Completeness, read_completeness
 from uniqdb.errors import UsageError
 from uniqdb.granularity import Granularity
+from uniqdb.handle_lock import in_chunks
+from uniqdb.lost_names import assert_known, assert_nobody_lost, find
 from uniqdb.record import CountRecord
 from uniqdb.store import ReadView
 from uniqdb.visit import uid_text
@@ -183,13 +185,19 @@ class Reader:
             text = uid_text(uid)
             if text is None:
                 return False
-            ordinal = self._facts.dictionary.find(self.answers.view, text.encode())
-            return ordinal >= 0 and any(ordinal in one for one in self._sets(window, as_of))
+            ordinal = self._find(text)
+            is_seen = ordinal >= 0 and any(ordinal in one for one in self._sets(window, as_of))
+            if window is None and not is_seen:
+                assert_nobody_lost(self.answers.retention)
+            return is_seen
+
+    def _find(self, uid: str) -> int:
+        return find(self._facts.dictionary, self.answers.view, self.answers.retention, uid.encode())
 
     def seen_between(self, uid: str, start_s: int, end_s: int) -> bool:
         """Whether the visitor was seen in ``[start_s, end_s)``, whole minutes."""
         with self._lock:
-            ordinal = self._facts.dictionary.find(self.answers.view, uid.encode())
+            ordinal = self._find(uid)
             return ordinal >= 0 and any(ordinal in one for one in self.answers.sets(start_s, end_s))
 
     def check_many(
@@ -202,11 +210,15 @@ class Reader:
             dictionary = self._facts.dictionary
             found = dictionary.lookup(self.answers.view, asked, dictionary.hashes_of(asked)).tolist()
             ordinals = dict(zip(asked, found, strict=True))
+            if self.answers.retention.lost_names is not None:
+                unknown = [dictionary.hash_of(uid) for uid, ordinal in ordinals.items() if ordinal < 0]
+                assert_known(self.answers.retention, unknown)
             known = [ordinals.get(text.encode(), -1) if text is not None else -1 for text in texts]
-            if not any(ordinal >= 0 for ordinal in known):
-                return [False] * len(known)
-            sets = self._sets(window, as_of)
-            return [ordinal >= 0 and any(ordinal in one for one in sets) for ordinal in known]
+            sets = self._sets(window, as_of) if any(ordinal >= 0 for ordinal in known) else []
+            seen = [ordinal >= 0 and any(ordinal in one for one in sets) for ordinal in known]
+            if window is None and not all(seen):
+                assert_nobody_lost(self.answers.retention)
+            return seen
 
     def _sets(self, window: str | None, as_of: Moment | None) -> list[BitMap]:
         if window is None:

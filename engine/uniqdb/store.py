@@ -30,10 +30,11 @@ from uniqdb.limits import (
     READ_TXN_AGE_S_MAX,
     READERS_MAX,
 )
+from uniqdb.map_room import grown_map_bytes, no_room
+from uniqdb.page_walk import assert_pages, remove_stamp, write_stamp
 from uniqdb.read_view import Handle, OpenData, ReadView
 
 __all__ = ["LmdbError", "MapFull", "ReadView", "Store", "StoreMoved", "open_empty"]
-from uniqdb.map_room import grown_map_bytes, no_room
 
 PAGE_BYTES, PAGE_ROUND_BYTES = 4096, 1024 * 1024
 _DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.CursorFullError, lmdb.BadTxnError)
@@ -93,12 +94,15 @@ class Store:
     def _open_current(self) -> None:
         """Open what MANIFEST names now: it may have been swapped before the lock was ours."""
         current, hold = hold_current(self.path)
-        data = OpenData(_DAMAGE)
+        data, directory = OpenData(_DAMAGE), manifest.data_directory(self.path, current)
         try:
-            self._env = self._open_environment(manifest.data_directory(self.path, current), data)
+            assert_pages(self.path, current, is_writer=not self.read_only)
+            self._env = self._open_environment(directory, data)
         except BaseException:
             hold.release()
             raise
+        if not self.read_only:
+            remove_stamp(directory)
         self.manifest, self._opened = current, _Opened(self._env, data, hold)
         self._handles, self._looked_at_s = data.handles, time.monotonic()
 
@@ -293,13 +297,15 @@ class Store:
         """End every view, close LMDB, give the WRITER lock back. Calling it again does nothing."""
         if self._closed:
             return
-        self._closed = True
-        self._unusable = self._unusable or "the handle is closed"
+        self._closed, failed = True, self._unusable
+        self._unusable = failed or "the handle is closed"
         self.drop_view()
         for opened in (self._opened, *self._retired):
             for view in list(opened.pinned):
                 view.end("the store was closed")
             opened.close()
+        if self._lock is not None and not failed:
+            write_stamp(manifest.data_directory(self.path, self.manifest))
         self._release_lock()
 
 

@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                     "format",
                 ),
                 *("batch", "uid_fragment", "uid_cache", "needles"),
+                *("lmdb_pages", "mending"),
                 *("recent_times", "held_visits", "dense_stretch"),
             }
         ),
@@ -38,7 +39,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset(
             {
                 *("change_set", "manifest", "read_view", "generations", "map_room", "store", "commit_plan"),
-                *("fresh_data", "new_place", "copying"),
+                *("fresh_data", "new_place", "copying", "page_walk", "salvage", "salvaged_view"),
             }
         ),
     ),
@@ -56,7 +57,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset(
             {
                 *("uid_dictionary", "uid_upkeep", "small_buckets", "bucket_members", "closing", "store_clock"),
-                *("trailing", "uid_removal", "dead_uids", "members_cache"),
+                *("trailing", "uid_removal", "dead_uids", "lost_names", "members_cache"),
             }
         ),
     ),
@@ -86,6 +87,7 @@ DOORS = {
     "confluent_kafka": {
         *("uniqdb.stream.kafka_source", "uniqdb.stream.kafka_topic", "uniqdb.stream.publisher"),
         *("uniqdb.stream.kafka_admin", "uniqdb.stream.record_producer", "uniqdb.stream.topic_watcher"),
+        "uniqdb.stream.offset_report",
     },
     "prometheus_client": {"uniqdb_cli.metrics_server"},
 }

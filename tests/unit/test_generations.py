@@ -115,7 +115,7 @@ def test_it_is_private_and_nothing_of_the_old_one_is_left(store_path: Path) -> N
     modes = {path.relative_to(store_path).as_posix(): path.stat().st_mode & 0o777 for path in store_path.rglob("*")}
     assert modes == {
         **{"MANIFEST": 0o600, "WRITER": 0o600, "requests": 0o700},
-        **{"g2": 0o700, "g2/data.mdb": 0o600, "g2/lock.mdb": 0o600},
+        **{"g2": 0o700, "g2/data.mdb": 0o600, "g2/lock.mdb": 0o600, "g2/closed": 0o600},
     }
     assert done.after_bytes < done.before_bytes
     with uniqdb.open(store_path, options=options()) as db:

@@ -44,6 +44,7 @@ def test_a_store_is_private_and_whole(store_path: Path) -> None:
         "g1": 0o700,
         "g1/data.mdb": 0o600,
         "g1/lock.mdb": 0o600,
+        "g1/closed": 0o600,
     }
 
 
