@@ -6,7 +6,7 @@ from pathlib import Path
 
 from uniqdb.check import CheckReport
 from uniqdb.engine import open as open_store
-from uniqdb.errors import StoreCorrupt
+from uniqdb.errors import FormatUnsupported, StoreCorrupt
 from uniqdb.manifest import data_directory, is_written_here, no_writer, read_manifest
 from uniqdb.page_walk import page_problems
 
@@ -29,5 +29,7 @@ def examine(path: str | os.PathLike[str], on_progress: Callable[[str, int], None
                     return CheckReport(problems, {"pages": 0})
         with open_store(store_path, read_only=True) as engine:
             return engine.check(on_progress)
+    except FormatUnsupported:
+        raise
     except StoreCorrupt as error:
         return CheckReport([error.message])

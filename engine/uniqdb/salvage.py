@@ -125,7 +125,8 @@ class _Reader:
         found: dict[Database, Tree] = {}
         unknown: list[tuple[str, Tree]] = []
         main = self._meta.main._replace(depth=self._depth_of(self._meta.main.root) or 1)
-        for nodes in self._walk.leaves(main, "the main tree"):
+        lost: list[Bounds] = []
+        for nodes in self._walk.leaves(main, "the main tree", lost):
             for name, tree in self._entries(nodes):
                 if name in _NAMES:
                     found[_NAMES[name]] = tree
@@ -138,6 +139,8 @@ class _Reader:
                     found[database] = tree
                     self.mended(f"the name of {database.name.lower()}")
                     break
+        for database in set(Database) - set(found) if lost else ():  # as far as anybody knows it had something
+            self.found.lost[database].append((b"", None))
         return {database: self._rooted(database, tree) for database, tree in found.items()}
 
     def _entries(self, nodes: list[Node]) -> Iterator[tuple[str, Tree]]:

@@ -13,7 +13,7 @@ import pytest
 
 import uniqdb
 from engines import assert_sound, options
-from lost import Bucket, Fate, lose, span_at
+from lost import Bucket, Fate, lose, span_at, was_seen
 from model import GRANULARITIES
 from swept import DAY_S, T, brief_options, set_clock
 from uniqdb import WindowNotKept
@@ -173,13 +173,12 @@ def test_a_visitor_of_any_bucket_that_is_left_was_seen(db: uniqdb.Engine) -> Non
             [*(span_at(db, kind, T, 60) for kind in coarse), span_at(db, "minute", T, 10), span_at(db, "hour", T, 900)],
             lambda bucket: fates.get(bucket, Fate.WHOLE if bucket[0] == "hour" and bucket[1] == T else Fate.NOTHING),
         )
-        assert db.check_many([*"abcdef", "nobody"]) == [True] * 6 + [False]
+        assert db.check_many([*"abcdef"]) == [True] * 6
+        assert was_seen(db, "nobody") is None, "of the days that are lost nobody knows who came"
         assert db.check_if_uid_exists("c")
         assert db.check().problems == []
         sweep(db, T + 2 * DAY_S, forced=True)
-        assert [uid for uid in "abcdef" if not db.check_if_uid_exists(uid)] == ["d"], (
-            "only its minute was left, and went"
-        )
+        assert [uid for uid in "abcdef" if not was_seen(db, uid)] == ["d"], "only its minute was left, and went"
         assert db.info().uids == 5
         assert db.check().problems == []
 
@@ -223,7 +222,7 @@ def test_a_visit_that_nothing_takes_is_expired(db: uniqdb.Engine) -> None:
         lose(db, [span_at(db, kind, T) for kind in GRANULARITIES], all_to(Fate.NOTHING))
         before = db.info()
         assert db.add_new_data(T + 30, "ghost") == "expired"
-        assert not db.check_if_uid_exists("ghost"), "it waits for its commit, and will count nowhere"
+        assert was_seen(db, "ghost") is None, "it waits for its commit, and will count nowhere"
         assert db.add_many([T + 31, T + 60, T + 40 * DAY_S], ["ghost", "guest", "guest"]) == {
             "expired": 1,
             "accepted": 2,
@@ -232,7 +231,9 @@ def test_a_visit_that_nothing_takes_is_expired(db: uniqdb.Engine) -> None:
         after = db.info()
         assert after.completeness.expired == 2
         assert (after.visits, after.ordinals_used) == (before.visits + 2, before.ordinals_used + 1)
-        assert db.check_many(["ghost", "guest"]) == [False, True]
+        assert [was_seen(db, uid) for uid in ("ghost", "guest")] == [None, True]
+        with pytest.raises(WindowNotKept, match="cannot be told"):
+            db.check_many(["guest", "ghost"])
         assert db.check().problems == []
 
 
