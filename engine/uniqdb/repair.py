@@ -158,6 +158,8 @@ class _Repair:
             raise _hopeless("the row meta/retention may be lost")
         row = decode_row(Database.META, STORE_KEY, self._payload(STORE_KEY), StoreRow)
         self._state = decode_row(Database.META, STATE_KEY, self._payload(STATE_KEY), StateRow)
+        if self._found.lacks_commit:
+            self._done.lost.append("perhaps the newest commit: its visits count again when sources are read on")
         if self._found.has_old_meta:
             self._state = brought_forward(self._view, self._state)
             self._done.lost.append(

@@ -94,7 +94,9 @@ class _Reader:
                 return meta
 
             meta = mended_page(self._file.page(number), read)
-            if meta is not None:
+            if meta is None:
+                self.found.lacks_commit = True
+            else:
                 metas.append(meta)
                 self.mended(f"page {number}")
         if not metas:
@@ -149,7 +151,8 @@ class _Reader:
                 yield from sub_trees([node])
             except PageDamage:
                 if len(node.data) >= len(Tree._fields) * 4:
-                    yield node.key.decode(errors="replace"), _lenient(node.data)
+                    tree = tree_of(node.data.ljust(48, b"\0"))
+                    yield node.key.decode(errors="replace"), tree._replace(flags=0, pad=0)
 
     def _rooted(self, database: Database, tree: Tree) -> Tree:
         """The tree with the root and depth that it really has."""
@@ -394,7 +397,3 @@ def _commit_of(value: bytes | Big | None) -> int:
     if not isinstance(value, bytes):
         return -1
     return int(msgspec.msgpack.decode(value[CHECKSUM.size :], type=dict[str, Any]).get("commit_number", -1))
-
-
-def _lenient(data: bytes) -> Tree:
-    return tree_of(data.ljust(48, b"\0"))._replace(flags=0, pad=0)

@@ -16,7 +16,7 @@ class Salvage:
     """The rows, all verified, by database and key. ``lost``: between which keys there were others.
 
     ``mended`` and ``unreadable`` tell in words what was found damaged. ``has_old_meta``: rows of ``meta`` are those of
-    an earlier commit.
+    an earlier commit. ``lacks_commit``: the page on which the newest commit hangs may be lost.
     """
 
     rows: dict[Database, dict[bytes, bytes | Big]] = field(default_factory=lambda: {one: {} for one in Database})
@@ -24,6 +24,7 @@ class Salvage:
     mended: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     has_old_meta: bool = False
+    lacks_commit: bool = False
 
 
 class SalvagedView(ReadView):

@@ -215,3 +215,13 @@ def test_the_damaged_data_stays_until_it_is_removed(run: Run, store: Path) -> No
     with uniqdb.open(store, options=options(500)) as db:
         db.add_new_data(T, "x")
     assert (store / "g1.damaged" / "data.mdb").exists()
+
+
+def test_a_lost_commit_is_told(run: Run, store: Path) -> None:
+    with (store / "g1" / "data.mdb").open("r+b") as file:
+        file.seek(16)
+        file.write(b"nothing that can be mended")
+    done = run("check", "--repair")
+    assert done.exit_code == 74
+    assert "LOST: perhaps the newest commit" in done.stdout
+    assert_sound(store)
