@@ -193,6 +193,10 @@ class BucketMembers:
         self._cache.clear()
         self._cache_bytes = 0
 
+    def __len__(self) -> int:
+        """How many buckets are in memory."""
+        return len(self._cache)
+
     def apply(
         self, plan: CommitPlan, level: Level, finer_rows: I64Array, statuses: list[int]
     ) -> tuple[list[Staged], I64Array]:

@@ -99,3 +99,8 @@ class Closing:
 
 def _within(zone: CalendarZone, time_s: int) -> int:
     return min(max(time_s, zone.start_s), zone.end_s - 1)
+
+
+def is_closed_minute(key: bytes, row: BucketRow) -> bool:
+    """Whether the bucket is a minute that is closed."""
+    return key[0] == Granularity.MINUTE and row.status is not Status.PROVISIONAL

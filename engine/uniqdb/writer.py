@@ -14,7 +14,7 @@ from uniqdb.batch import Level, bitmap_of, levels
 from uniqdb.bucket_members import BucketMembers, Staged
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.change_set import ChangeSet
-from uniqdb.closing import Closing
+from uniqdb.closing import Closing, is_closed_minute
 from uniqdb.commit_plan import CommitPlan
 from uniqdb.erasure import Erasure, erase
 from uniqdb.format import Database
@@ -233,7 +233,10 @@ class Writer:
             if resolved is not None:
                 self._dictionary.remember(resolved)
                 self._members.remember(staged)
-            self._members.evict(closed)  # the next visit of a closed bucket is rare: its members need not wait for it
+            # The next visit of a closed bucket is rare: its members need not wait for it. Where time goes fast, or
+            # commits come seldom, minutes are closed by the very commit that brings their last visits.
+            self._members.evict(closed)
+            self._members.evict(one.key for one in staged if is_closed_minute(one.key, one.bucket.row))
             self._sources = sources
             return state
 

@@ -222,3 +222,12 @@ def test_close_buckets_closes_them_all(db: uniqdb.Engine) -> None:
     assert db.count("2016").complete is False, "it reaches before the first visit"
     add(db, [T + 5], source=None)
     assert {record(db, kind, T + 5).status for kind in GRANULARITIES} == {"amended"}
+
+
+def test_closed_minutes_do_not_stay_in_memory(store_path: Path) -> None:
+    """Also where the commit that closes a minute is the one that brings its last visits."""
+    with uniqdb.open(store_path, options=options()) as db:
+        for half_minute in range(80):
+            add(db, np.arange(30).repeat(10) + T + 30 * half_minute, uid=f"{half_minute}-")
+            add(db, np.arange(30).repeat(10) + T + 30 * half_minute + 40, uid=f"{half_minute}-later-")
+        assert len(db._writing()._members) < 15
