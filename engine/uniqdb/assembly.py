@@ -14,7 +14,6 @@ from pyroaring import BitMap
 from uniqdb.again import Standing
 from uniqdb.audit import NAMELESS_KEY, nameless_payload
 from uniqdb.batch import I64Array, U32Array, bitmap_of
-from uniqdb.bucket_members import encode_members
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.content import BucketContent, Content
 from uniqdb.errors import StoreCorrupt, WindowNotKept
@@ -22,25 +21,19 @@ from uniqdb.format import (
     BucketRow,
     Database,
     DictionaryRow,
-    Directory,
-    FragmentEntry,
-    FragmentId,
-    MembersState,
     Status,
     bucket_key,
-    fragment_key,
     parse_bucket_key,
-    seal_fragment,
     seal_row,
 )
 from uniqdb.fresh_data import FreshData
 from uniqdb.granularity import Granularity
 from uniqdb.horizons import RETENTION_KEY, RetentionRow
-from uniqdb.limits import INLINE_MEMBERS_MAX
 from uniqdb.meta import STATE_KEY, STORE_KEY, StateRow, StoreRow
 from uniqdb.options import DictionarySizes
 from uniqdb.uid_dictionary import DICTIONARY_KEY
 from uniqdb.uid_runs import NO_ORDINAL, UidRuns
+from uniqdb.whole_units import bucket_rows
 
 Progress = Callable[[str, int], None]
 
@@ -209,30 +202,14 @@ class Assembly:
         self._starts[granularity].append(start_s)
         if granularity is Granularity.YEAR:
             self.visits += row.visits
-        if members is None:
-            row = row._replace(members=MembersState.SWEPT, inline=b"")
-        elif len(members) <= INLINE_MEMBERS_MAX:
-            inline = members.to_array().tobytes()
-            row = row._replace(unique_count=len(members), members=MembersState.INLINE, inline=inline)
-        else:
-            row = row._replace(unique_count=len(members), members=MembersState.KEPT, inline=b"")
-            entry = self._put_members(granularity, key, members)
-            self._put_row(Database.UNITS, key, Directory((entry,)).pack())
-        self._put_row(Database.BUCKETS, key, row.pack())
+        if members is not None:
+            row = row._replace(unique_count=len(members))
+        for database, name, value in bucket_rows(key, row, members, self._new.standing.commit_number):
+            if self._later is None or granularity is Granularity.MINUTE or database is Database.of(granularity):
+                self._fresh.put(database, name, value)
+            else:
+                self._later.append((database, name, value))
         self._on_progress("buckets", sum(map(len, self._starts.values())))
-
-    def _put_row(self, database: Database, key: bytes, payload: bytes) -> None:
-        value = seal_row(database, key, payload)
-        if self._later is not None and key[0] != Granularity.MINUTE:
-            self._later.append((database, key, value))
-        else:
-            self._fresh.put(database, key, value)
-
-    def _put_members(self, granularity: Granularity, key: bytes, members: BitMap) -> FragmentEntry:
-        database, name = Database.of(granularity), FragmentId(self._new.standing.commit_number, 0)
-        whole_key, payload = fragment_key(key, name), encode_members(members)
-        self._fresh.put(database, whole_key, seal_fragment(database, whole_key, payload))
-        return FragmentEntry(name, len(members), len(payload))
 
     # ------------------------------------------------------------ the rest
     def rows(self, rows: Iterable[tuple[Database, bytes, msgspec.Struct]]) -> None:

@@ -17,28 +17,21 @@ from pyroaring import BitMap
 
 from uniqdb.audit import NAMELESS_KEY, nameless_payload, read_nameless
 from uniqdb.batch import U32Array, bitmap_of
-from uniqdb.bucket_members import encode_members, every_member, load_members
+from uniqdb.bucket_members import every_member, load_members
 from uniqdb.format import (
     FORMAT_VERSION,
-    YOUNG_KEY,
     BucketRow,
     Database,
     DictionaryRow,
-    Directory,
-    FragmentEntry,
-    FragmentId,
     MembersState,
-    fragment_key,
     open_row,
     partition_key,
-    seal_fragment,
     seal_row,
 )
 from uniqdb.fresh_data import FreshData
 from uniqdb.generations import next_generation, remove_others
 from uniqdb.granularity import Granularity
 from uniqdb.horizons import RETENTION_KEY, read_retention
-from uniqdb.limits import INLINE_MEMBERS_MAX
 from uniqdb.manifest import Manifest
 from uniqdb.meta import STATE_KEY, STORE_KEY, read_state, read_store_row
 from uniqdb.options import DictionarySizes, OpenOptions
@@ -46,7 +39,7 @@ from uniqdb.requests import RequestDesk
 from uniqdb.store import ReadView, Store
 from uniqdb.uid_dictionary import DICTIONARY_KEY, UidDictionary, columns_of, directory_of
 from uniqdb.uid_fragment import UidColumns, merge
-from uniqdb.uid_upkeep import pieces_of
+from uniqdb.whole_units import bucket_rows, put_empty_young_unit, put_partitions
 
 _LOOK_S = 0.1
 _REWRITTEN = {Database.META, Database.UIDS, Database.UNITS, Database.BUCKETS, *map(Database.of, Granularity)}
@@ -174,58 +167,34 @@ class Rewriting:
         for key, payload in self._view.rows(Database.BUCKETS, b"", b"\xff"):
             yield key, BucketRow.unpack(key, payload)
 
-    def _put(self, fresh: FreshData, database: Database, key: bytes, entries: int, payload: bytes) -> FragmentEntry:
-        """The only fragment of a unit."""
-        name = FragmentId(self._state.commit_number, 0)
-        whole_key = fragment_key(key, name)
-        fresh.put(database, whole_key, seal_fragment(database, whole_key, payload))
-        return FragmentEntry(name, entries, len(payload))
-
     def _buckets(self, fresh: FreshData) -> None:
         for number, (key, row) in enumerate(self._rows()):
             if row.members is MembersState.KEPT or (row.members is MembersState.INLINE and self._numbers is not None):
-                row = self._with_members(fresh, key, row)  # noqa: PLW2901 - the same row, in its new place
-            fresh.put(Database.BUCKETS, key, seal_row(Database.BUCKETS, key, row.pack()))
+                members = load_members(self._view, key, row)
+                if self._numbers is not None:
+                    members = self._numbers.of_set(members)
+                for one in bucket_rows(key, row, members, self._state.commit_number):
+                    fresh.put(*one)
+            else:
+                fresh.put(Database.BUCKETS, key, seal_row(Database.BUCKETS, key, row.pack()))
             self._on_progress("buckets", number)
-
-    def _with_members(self, fresh: FreshData, key: bytes, row: BucketRow) -> BucketRow:
-        members = load_members(self._view, key, row)
-        if self._numbers is not None:
-            members = self._numbers.of_set(members)
-        if len(members) <= INLINE_MEMBERS_MAX:
-            return row._replace(members=MembersState.INLINE, inline=members.to_array().tobytes())
-        database = Database.of(Granularity(key[0]))
-        entry = self._put(fresh, database, key, len(members), encode_members(members))
-        fresh.put(Database.UNITS, key, seal_row(Database.UNITS, key, Directory((entry,)).pack()))
-        return row
 
     # ------------------------------------------------------------ the dictionary
     def _uids(self, fresh: FreshData) -> None:
         """The partitions, each with its share of the young unit, which is empty afterwards."""
         view, layout = self._view, self._dictionary.layout(self._view)
-        fresh.put(Database.UNITS, YOUNG_KEY, seal_row(Database.UNITS, YOUNG_KEY, Directory().pack()))
+        put_empty_young_unit(fresh)
         young = [columns for _, columns in self._dictionary.scan_young(view)]
         done = 0
         for first, last in zip(layout.first_hashes.tolist(), layout.last_hashes, strict=True):
             key = partition_key(first)
             parts = [columns_of(view, key, fragment) for fragment in directory_of(view, key).fragments]
-            parts += [part for columns in young if len(part := _between(columns, first, last))]
+            parts += [part for columns in young if len(part := columns.between(first, last))]
             columns = self._renumbered(merge(parts)) if parts else None
-            self._partitions(fresh, (first, last), columns)
+            put_partitions(fresh, (first, last), columns, self._sizes, self._state.commit_number)
             done += 0 if columns is None else len(columns)
             self._on_progress("uids", done)
         self._uids_kept = done
-
-    def _partitions(self, fresh: FreshData, hashes: tuple[int, int], columns: UidColumns | None) -> None:
-        whole = [(*hashes, 0, 0)]
-        for low, high, start, end in whole if columns is None else pieces_of(columns, hashes, self._sizes):
-            key = partition_key(low)
-            fragments: tuple[FragmentEntry, ...] = ()
-            if columns is not None and end > start:
-                # Cut, so that its bytes are those of its own uids and no others.
-                payload = columns.cut(start, end).pack()
-                fragments = (self._put(fresh, Database.UIDS, key, end - start, payload),)
-            fresh.put(Database.UNITS, key, seal_row(Database.UNITS, key, Directory(fragments, high).pack()))
 
     def _renumbered(self, columns: UidColumns) -> UidColumns:
         if self._numbers is None:
@@ -249,9 +218,3 @@ class Rewriting:
             changed.setdefault(key, open_row(Database.META, key, value))
         for key, payload in sorted(changed.items()):
             fresh.put(Database.META, key, seal_row(Database.META, key, payload))
-
-
-def _between(columns: UidColumns, first: int, last: int) -> UidColumns:
-    """The entries with hashes in ``[first, last]``."""
-    start = int(np.searchsorted(columns.hashes, np.uint64(first)))
-    return columns.cut(start, int(np.searchsorted(columns.hashes, np.uint64(last), "right")))

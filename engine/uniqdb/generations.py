@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from uniqdb.errors import NotFound, StoreBusy, StoreCorrupt
+from uniqdb.errors import FormatUnsupported, NotFound, StoreBusy, StoreCorrupt
 from uniqdb.format import FORMAT_VERSION
 from uniqdb.manifest import (
     MANIFEST_NAME,
@@ -90,6 +90,21 @@ def _generation(store_path: Path) -> int | None:
         return read_manifest(store_path).generation
     except (StoreCorrupt, NotFound):
         return None
+
+
+def manifest_of(store_path: Path, store_uuid: str) -> Manifest:
+    """MANIFEST; if it is damaged or missing, one of this uuid with the newest generation that is there, 0 if none is.
+
+    Raises FormatUnsupported.
+    """
+    try:
+        return read_manifest(store_path)
+    except FormatUnsupported:
+        raise
+    except (StoreCorrupt, NotFound):
+        with os.scandir(store_path) as entries:
+            found = [int(entry.name[1:]) for entry in entries if _GENERATION.fullmatch(entry.name)]
+        return Manifest(store_uuid, max(found, default=0))
 
 
 @contextlib.contextmanager

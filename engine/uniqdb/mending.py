@@ -69,7 +69,7 @@ def mended_value(database: Database, key: bytes, value: bytes, *, is_fragment: b
     """The value without its one wrong bit. Cost: up to 3 s."""
     seed = key_seed(database, key)
     if not is_fragment:
-        return _sealed(value, 0, seed)
+        return _sealed(value, seed)
     head = _FRAGMENT_HEAD_BYTES
     if len(value) < head:
         return None
@@ -78,9 +78,9 @@ def mended_value(database: Database, key: bytes, value: bytes, *, is_fragment: b
         for candidate in flips(value[:head]):
             if holds(database, key, bytes(candidate) + value[head:], is_fragment=True):
                 return bytes(candidate) + value[head:]
-        return _sealed(value, 0, seed) if len(value) <= head + CHECKSUM_BLOCK_BYTES else None
+        return _sealed(value, seed) if len(value) <= head + CHECKSUM_BLOCK_BYTES else None
     payload_at = head + 8 * blocks
-    whole_head = _sealed(value[:payload_at], 0, seed)
+    whole_head = _sealed(value[:payload_at], seed)
     if whole_head is None:
         return None
     return _mended_blocks(whole_head, value[payload_at:], seed)
@@ -107,17 +107,16 @@ def _mended_blocks(head: bytes, payload: bytes, seed: int) -> bytes | None:
     return b"".join(found)
 
 
-def _sealed(value: bytes, start: int, seed: int) -> bytes | None:
+def _sealed(value: bytes, seed: int) -> bytes | None:
     """A checksum and what it covers, one of which may have a wrong bit."""
-    body = start + CHECKSUM.size
-    if len(value) < body:
+    if len(value) < CHECKSUM.size:
         return None
-    (expected,), covered = CHECKSUM.unpack_from(value, start), value[body:]
+    (expected,), covered = CHECKSUM.unpack_from(value), value[CHECKSUM.size :]
     found = xxh3_64_intdigest(covered, seed)
     if (expected ^ found).bit_count() <= 1:  # the checksum itself
-        return value[:start] + CHECKSUM.pack(found) + covered
+        return CHECKSUM.pack(found) + covered
     whole = _hashing_to(expected, covered, seed)
-    return None if whole is None else value[:body] + whole
+    return None if whole is None else value[: CHECKSUM.size] + whole
 
 
 def _hashing_to(expected: int, data: bytes, seed: int) -> bytes | None:

@@ -1,35 +1,21 @@
 """The small rows of a damaged store, brought into line with each other where one of them was lost."""
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import TypeVar
 
 import msgspec
 
-from uniqdb.format import BucketRow, Database, Status, corrupt, parse_bucket_key
+from uniqdb.format import BucketRow, Database, Status, parse_bucket_key
 from uniqdb.granularity import Granularity
-from uniqdb.intake import HeldRow
-from uniqdb.meta import SOURCE_KEY_BYTES, SourceRow, StateRow
+from uniqdb.intake import read_held, read_judge_state
+from uniqdb.meta import StateRow, read_sources
 from uniqdb.plausibility import JudgeState
-from uniqdb.quarantine import CountedRow, QuarantineRow, counted_key
+from uniqdb.quarantine import CountedRow, counted_key, read_counted, read_quarantine
 from uniqdb.read_view import ReadView
 
 _END = b"\xff" * 64
-_COUNTED_PREFIX = b"\xff"
 _LOST = "lost to damage"
 """Stands for the source of refused records of which only the number is left."""
-_Row = TypeVar("_Row", SourceRow, JudgeState, HeldRow, QuarantineRow, CountedRow)
 SmallRow = tuple[Database, bytes, msgspec.Struct]
-
-
-def _rows(
-    view: ReadView, database: Database, kind: type[_Row], first: bytes = b"", end: bytes = _END
-) -> Iterator[tuple[bytes, _Row]]:
-    for key, payload in view.rows(database, first, end):
-        try:
-            yield key, msgspec.msgpack.decode(payload, type=kind)
-        except (ValueError, RecursionError) as error:
-            raise corrupt(database, key, str(error)) from None
 
 
 def source_rows(view: ReadView) -> list[SmallRow]:
@@ -37,14 +23,10 @@ def source_rows(view: ReadView) -> list[SmallRow]:
 
     A source without its clock's row remembers its clock and none of its recent times. Rows of no source are left out.
     """
-    clocks = dict(_rows(view, Database.CLOCKS, JudgeState))
-    held: dict[bytes, dict[int, HeldRow]] = {}
-    for key, one in _rows(view, Database.HELD, HeldRow):
-        held.setdefault(key[:SOURCE_KEY_BYTES], {})[int.from_bytes(key[SOURCE_KEY_BYTES:], "big")] = one
     sources: list[SmallRow] = []
     others: dict[Database, list[SmallRow]] = {Database.CLOCKS: [], Database.HELD: []}
-    for key, row in _rows(view, Database.SOURCES, SourceRow):
-        mine, state = held.get(key, {}), clocks.get(key)
+    for key, row in read_sources(view):
+        mine, state = dict(read_held(view, key)), read_judge_state(view, key)
         pairs = tuple((ticket, mine[ticket].event_time_s) for ticket in sorted(mine))
         number = max(mine, default=-1) + 1
         if state is None and (pairs or row.clock_s is not None):
@@ -74,10 +56,10 @@ def brought_forward(view: ReadView, state: StateRow) -> StateRow:
                 through_s = max(through_s or 0, start_s + 60)
     reasons: Counter[str] = Counter()
     following = state.quarantine_next_id
-    for key, one in _rows(view, Database.QUARANTINE, QuarantineRow, end=_COUNTED_PREFIX):
+    for number, one in read_quarantine(view):
         reasons[one.reason] += 1
-        following = max(following, int.from_bytes(key, "big") + 1)
-    for _, many in _rows(view, Database.QUARANTINE, CountedRow, _COUNTED_PREFIX):
+        following = max(following, number + 1)
+    for many in read_counted(view):
         reasons[many.reason] += many.count
     return msgspec.structs.replace(
         state,
@@ -96,12 +78,12 @@ def quarantine_rows(view: ReadView, state: StateRow) -> tuple[int, list[SmallRow
     kept: list[SmallRow] = []
     counted: dict[bytes, CountedRow] = {}
     missing = Counter(state.quarantined)
-    for key, one in _rows(view, Database.QUARANTINE, QuarantineRow, end=_COUNTED_PREFIX):
+    for number, one in read_quarantine(view):
         missing[one.reason] -= 1
-        kept.append((Database.QUARANTINE, key, one))
-    for key, many in _rows(view, Database.QUARANTINE, CountedRow, _COUNTED_PREFIX):
+        kept.append((Database.QUARANTINE, number.to_bytes(8, "big"), one))
+    for many in read_counted(view):
         missing[many.reason] -= many.count
-        counted[key] = many
+        counted[counted_key(many.reason, many.origin)] = many
     for reason, count in missing.items():
         if count > 0:
             counted[counted_key(reason, _LOST)] = CountedRow(reason, _LOST, count, 0, 0, 0, 0)

@@ -1,7 +1,6 @@
 """The dictionary of a damaged store, made of all its fragments that could be read, whatever directories say."""
 
 from bisect import bisect_right
-from dataclasses import replace
 
 import numpy as np
 from pyroaring import BitMap
@@ -11,14 +10,8 @@ from uniqdb.format import (
     UNIT_PARTITION,
     YOUNG_KEY,
     Database,
-    Directory,
-    FragmentEntry,
-    FragmentId,
     FragmentView,
-    fragment_key,
     partition_key,
-    seal_fragment,
-    seal_row,
 )
 from uniqdb.fresh_data import FreshData
 from uniqdb.lmdb_pages import Bounds
@@ -26,7 +19,7 @@ from uniqdb.options import DictionarySizes
 from uniqdb.read_view import ReadView
 from uniqdb.uid_dictionary import HASH_MAX
 from uniqdb.uid_fragment import UidColumns, merge
-from uniqdb.uid_upkeep import pieces_of
+from uniqdb.whole_units import put_empty_young_unit, put_partitions
 
 _UNIT_KEY_BYTES = 9
 
@@ -43,7 +36,7 @@ class UidRebuild:
     def write(self, fresh: FreshData) -> None:
         """Everything that belongs to ``uids`` and, of it, to ``units``."""
         view, units = self._view, self._units()
-        fresh.put(Database.UNITS, YOUNG_KEY, seal_row(Database.UNITS, YOUNG_KEY, Directory().pack()))
+        put_empty_young_unit(fresh)
         young = [self._columns(key) for key in units.pop(YOUNG_KEY, [])]
         partitions = {key for key, _ in view.raw_rows(Database.UNITS, bytes((UNIT_PARTITION,)))} | set(units)
         firsts = self._firsts = sorted({0, *map(_hash_in, partitions)})
@@ -51,13 +44,13 @@ class UidRebuild:
             last = following - 1
             parts = [self._columns(key) for key in units.get(partition_key(first), [])]
             # What drains from the young unit stands in both.
-            parts = [part for one in (*parts, *young) if len(part := _between(one, first, last))]
+            parts = [part for one in (*parts, *young) if len(part := one.between(first, last))]
             columns = self._once(merge(parts)) if parts else None
-            self._partition(fresh, (first, last), columns)
+            put_partitions(fresh, (first, last), columns, self._sizes, self._commit_number)
 
     def lost_hashes(self, lost: list[Bounds]) -> tuple[tuple[int, int], ...]:
         """Between which hashes, both inclusive, there were other uids. ``lost``: between which keys of ``uids``."""
-        firsts = sorted({0, *self._firsts})
+        firsts = self._firsts
         found: list[tuple[int, int]] = []
         for low, high in lost:
             if low < partition_key(0):  # the young unit, which may hold any
@@ -90,32 +83,7 @@ class UidRebuild:
         self.ordinals |= here
         return columns
 
-    def _partition(self, fresh: FreshData, hashes: tuple[int, int], columns: UidColumns | None) -> None:
-        pieces = [(*hashes, 0, 0)] if columns is None else pieces_of(columns, hashes, self._sizes)
-        for low, high, start, end in pieces:
-            key = partition_key(low)
-            fragments: tuple[FragmentEntry, ...] = ()
-            if columns is not None and end > start:
-                name = FragmentId(self._commit_number, 0)
-                whole_key, payload = fragment_key(key, name), columns.cut(start, end).pack()
-                fresh.put(Database.UIDS, whole_key, seal_fragment(Database.UIDS, whole_key, payload))
-                fragments = (FragmentEntry(name, end - start, len(payload)),)
-            fresh.put(Database.UNITS, key, seal_row(Database.UNITS, key, Directory(fragments, high).pack()))
-
 
 def _hash_in(key: bytes) -> int:
     """The first hash of the partition that a key belongs to."""
     return int.from_bytes(key[1:_UNIT_KEY_BYTES].ljust(8, b"\0"), "big")
-
-
-def _between(columns: UidColumns, first: int, last: int) -> UidColumns:
-    """The entries with hashes in ``[first, last]``."""
-    start = int(np.searchsorted(columns.hashes, np.uint64(first)))
-    end = int(np.searchsorted(columns.hashes, np.uint64(last), "right"))
-    return replace(
-        columns,
-        hashes=columns.hashes[start:end],
-        offsets=columns.offsets[start:end],
-        ordinals=columns.ordinals[start:end],
-        lengths=columns.lengths[start:end],
-    )

@@ -5,7 +5,6 @@ spans (`uniqdb.horizons.LostSpan`), so that no answer leaves it out without a wo
 """
 
 import os
-import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,30 +15,21 @@ from pyroaring import BitMap
 
 from uniqdb.again import Standing, next_standing
 from uniqdb.audit import NAMELESS_KEY, nameless_payload, read_nameless
-from uniqdb.bucket_members import encode_members
 from uniqdb.calendar_zone import CalendarZone
-from uniqdb.errors import FormatUnsupported, NotFound, StoreCorrupt
+from uniqdb.errors import NotFound, StoreCorrupt
 from uniqdb.format import (
-    BucketRow,
     Database,
     DictionaryRow,
-    Directory,
-    FragmentEntry,
-    FragmentId,
-    MembersState,
     bucket_key,
-    fragment_key,
     open_row,
-    seal_fragment,
     seal_row,
 )
 from uniqdb.fresh_data import FreshData
-from uniqdb.generations import next_generation
+from uniqdb.generations import manifest_of, next_generation
 from uniqdb.granularity import Granularity
 from uniqdb.horizons import RETENTION_KEY, LostNames, RetentionRow, read_retention
-from uniqdb.limits import INLINE_MEMBERS_MAX
 from uniqdb.lmdb_pages import PageDamage, PageFile
-from uniqdb.manifest import DATA_NAME, Manifest, WriterLock, data_directory, read_manifest
+from uniqdb.manifest import DATA_NAME, Manifest, WriterLock, data_directory
 from uniqdb.meta import STATE_KEY, STORE_KEY, StateRow, StoreRow, decode_row
 from uniqdb.options import DictionarySizes
 from uniqdb.outbox import QUARANTINE_KIND
@@ -50,8 +40,7 @@ from uniqdb.requests import RequestDesk
 from uniqdb.salvage import salvage
 from uniqdb.salvaged_view import Salvage, SalvagedView
 from uniqdb.uid_dictionary import DICTIONARY_KEY, HASH_MAX
-
-_GENERATION = re.compile(r"g([1-9][0-9]*)")
+from uniqdb.whole_units import bucket_rows
 
 
 @dataclass(slots=True)
@@ -89,7 +78,9 @@ def repair(
     with ExitStack() as stack:
         lock = WriterLock(target)
         stack.callback(lock.release)
-        present = _present(target)
+        present = manifest_of(target, "")
+        if not present.generation:
+            raise NotFound(f"there is no store at {target}", hint="name another with --store")
         directory = data_directory(target, present)
         file = _open(directory)
         stack.callback(file.close)
@@ -105,20 +96,6 @@ def repair(
         directory.rename(kept_at)
         done.kept_at = str(kept_at)
         return done
-
-
-def _present(target: Path) -> Manifest:
-    """MANIFEST; if it is damaged, one that names the newest generation and no store yet."""
-    try:
-        return read_manifest(target)
-    except FormatUnsupported:
-        raise
-    except (StoreCorrupt, NotFound):
-        with os.scandir(target) as entries:
-            found = [int(match[1]) for entry in entries if (match := _GENERATION.fullmatch(entry.name))]
-        if not found:
-            raise NotFound(f"there is no store at {target}", hint="name another with --store") from None
-        return Manifest("", max(found))
 
 
 def _open(directory: Path) -> PageFile:
@@ -139,7 +116,6 @@ class _Repair:
         self, file: PageFile, done: Repaired, sizes: DictionarySizes, on_progress: Callable[[str, int], None]
     ) -> None:
         self._file, self._done, self._sizes, self._on_progress = file, done, sizes, on_progress
-        self._commit_number = 0
         self._used = BitMap()
 
     def read(self, now_s: int) -> tuple[StoreRow, Standing]:
@@ -182,16 +158,20 @@ class _Repair:
 
     def write(self, fresh: FreshData, store_row: StoreRow, standing: Standing) -> None:
         """Everything that is left, and what follows from it."""
-        self._commit_number = standing.commit_number
         rebuild = BucketRebuild(
             self._view, self._zone, (self._state, self._retention), self._found.lost[Database.BUCKETS]
         )
         buckets = rebuild.run()
         self._done.derived += buckets.derived
+        written = 0
         for granularity in Granularity:
             for start_s, row in sorted(buckets.rows[granularity].items()):
                 members = rebuild.members(granularity, start_s)
-                self._bucket(fresh, bucket_key(granularity, start_s), row, members)
+                self._used |= members or BitMap()
+                for sealed in bucket_rows(bucket_key(granularity, start_s), row, members, standing.commit_number):
+                    fresh.put(*sealed)
+                written += 1
+                self._on_progress("buckets", written)
         uids = UidRebuild(self._view, standing.commit_number, self._sizes)
         uids.write(fresh)
         self._refused, refused = quarantine_rows(self._view, self._state)
@@ -203,22 +183,6 @@ class _Repair:
         self._meta(fresh, store_row, standing, buckets, uids)
         self._tell_lost(buckets)
         fresh.flush()
-
-    def _bucket(self, fresh: FreshData, key: bytes, row: BucketRow, members: BitMap | None) -> None:
-        if members is None:
-            row = row._replace(members=MembersState.SWEPT, inline=b"")
-        elif len(members) <= INLINE_MEMBERS_MAX:
-            row = row._replace(members=MembersState.INLINE, inline=members.to_array().tobytes())
-        else:
-            row = row._replace(members=MembersState.KEPT, inline=b"")
-            database, name = Database.of(Granularity(key[0])), FragmentId(self._commit_number, 0)
-            whole_key, payload = fragment_key(key, name), encode_members(members)
-            fresh.put(database, whole_key, seal_fragment(database, whole_key, payload))
-            directory = Directory((FragmentEntry(name, len(members), len(payload)),))
-            fresh.put(Database.UNITS, key, seal_row(Database.UNITS, key, directory.pack()))
-        self._used |= members or BitMap()
-        fresh.put(Database.BUCKETS, key, seal_row(Database.BUCKETS, key, row.pack()))
-        self._on_progress("buckets", 1)
 
     def _meta(
         self, fresh: FreshData, store_row: StoreRow, standing: Standing, buckets: Rebuilt, uids: UidRebuild

@@ -1,7 +1,6 @@
 """A backup put in place as a store: at a new path, or as the next generation of the store that it was made of."""
 
 import os
-import re
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,10 +11,10 @@ import msgspec
 
 from uniqdb.again import Standing, next_standing, queue_everything, standing_of
 from uniqdb.copying import copy_rows
-from uniqdb.errors import FormatUnsupported, NotFound, StoreCorrupt, UsageError
+from uniqdb.errors import UsageError
 from uniqdb.format import Database, DictionaryRow
 from uniqdb.fresh_data import FreshData
-from uniqdb.generations import next_generation, remove_others
+from uniqdb.generations import manifest_of, next_generation, remove_others
 from uniqdb.manifest import MANIFEST_NAME, Manifest, WriterLock, read_manifest
 from uniqdb.meta import STATE_KEY, STORE_KEY, read_state, read_store_row
 from uniqdb.new_place import new_store, refuse_within
@@ -24,7 +23,6 @@ from uniqdb.standing import read_standing
 from uniqdb.store import ReadView, Store
 from uniqdb.uid_dictionary import DICTIONARY_KEY, UidDictionary
 
-_GENERATION = re.compile(r"g([1-9][0-9]*)")
 _QUEUES = frozenset({Database.OUTBOX, Database.DUE})
 
 
@@ -91,11 +89,11 @@ def _replace(copy: "_Copy", target: Path, how: Restoring) -> Restored:
         raise UsageError(
             f"there is a store at {target} already, and it keeps its uuid", hint="name a path that does not exist yet"
         )
-    _present(target, copy.store_uuid)  # a newer format is refused before anything is written, be it a lock
+    manifest_of(target, copy.store_uuid)  # a newer format is refused before anything is written, be it a lock
     with ExitStack() as stack:
         lock = WriterLock(target)
         stack.callback(lock.release)
-        present = _present(target, copy.store_uuid)
+        present = manifest_of(target, copy.store_uuid)
         if present.store_uuid != copy.store_uuid:
             raise UsageError(
                 f"the backup is of another store than the one at {target}",
@@ -109,18 +107,6 @@ def _replace(copy: "_Copy", target: Path, how: Restoring) -> Restored:
             copy.write(fresh, standing)
         held = remove_others(target, read_manifest(target))
     return Restored(copy.store_uuid, standing.epoch, copy.visits, held)
-
-
-def _present(target: Path, store_uuid: str) -> Manifest:
-    """MANIFEST of the store to be replaced. If it is damaged, one that has every generation behind it."""
-    try:
-        return read_manifest(target)
-    except FormatUnsupported:
-        raise
-    except (StoreCorrupt, NotFound):
-        with os.scandir(target) as entries:
-            found = [int(match[1]) for entry in entries if (match := _GENERATION.fullmatch(entry.name))]
-        return Manifest(store_uuid, max(found, default=0))
 
 
 class _Copy:

@@ -89,7 +89,7 @@ class _Reader:
                 meta = meta_of(page, number)
                 if known is not None and abs(meta.txn_id - known) != 1:
                     raise PageDamage("another transaction than the next one or the one before")
-                if not (meta.main.is_empty or self.is_node(meta.main.root)):
+                if not (meta.main.is_empty or self._first_leaf(meta.main.root)[0]):
                     raise PageDamage("no tree begins there")
                 return meta
 
@@ -103,30 +103,25 @@ class _Reader:
             raise PageDamage("neither of the two meta pages can be read")
         return max(metas, key=lambda one: one.txn_id)
 
-    def is_node(self, number: int) -> bool:
-        """Whether a branch or a leaf is there."""
-        return self._depth_of(number) > 0
-
-    def _depth_of(self, number: int) -> int:
-        """The number of levels from this page down, along its first children; 0 if there is none."""
+    def _first_leaf(self, number: int) -> tuple[int, list[Node]]:
+        """(levels, entries of the last one) from this page down along first children; (0, []) if there is no tree."""
         for depth in range(1, _DEPTH_MAX):
             page = self._file.page(number)
             try:
-                leaf_nodes(page, number)
-                return depth
+                return depth, leaf_nodes(page, number)
             except PageDamage:
                 pass
             try:
                 number = branch_nodes(page, number)[0][1]
             except PageDamage:
-                return 0
-        return 0
+                break
+        return 0, []
 
     def _trees(self) -> dict[Database, Tree]:
         """The named databases; those that cannot be made out are missing."""
         found: dict[Database, Tree] = {}
         unknown: list[tuple[str, Tree]] = []
-        main = self._meta.main._replace(depth=self._depth_of(self._meta.main.root) or 1)
+        main = self._meta.main._replace(depth=self._first_leaf(self._meta.main.root)[0] or 1)
         lost: list[Bounds] = []
         for nodes in self._walk.leaves(main, "the main tree", lost):
             for name, tree in self._entries(nodes):
@@ -159,22 +154,12 @@ class _Reader:
         if tree.is_empty:
             return tree
         for root in (tree.root, *(tree.root ^ (1 << bit) for bit in range(64))):
-            depth = self._depth_of(root)
-            if depth and self._fits(database, root):
+            depth, nodes = self._first_leaf(root)
+            if any(self._holds(database, node) for node in nodes):
                 if root != tree.root:
                     self.mended(f"the place of {database.name.lower()}")
                 return tree._replace(root=root, depth=depth)
         return tree
-
-    def _fits(self, database: Database, number: int) -> bool:
-        """Whether the first row of a tree is one of this database."""
-        for _ in range(_DEPTH_MAX):
-            page = self._file.page(number)
-            try:
-                return any(self._holds(database, node) for node in leaf_nodes(page, number))
-            except PageDamage:
-                number = branch_nodes(page, number)[0][1]
-        return False
 
     # ------------------------------------------------------------ rows
     def _tree(self, database: Database, tree: Tree) -> None:
@@ -315,18 +300,8 @@ class _Reader:
 
     def fits(self, number: int, bounds: Bounds) -> bool:
         """Whether a page of a tree is there, whose first key lies between these."""
-        for _ in range(_DEPTH_MAX):
-            page = self._file.page(number)
-            try:
-                key = leaf_nodes(page, number)[0].key
-                return key >= bounds[0] and (bounds[1] is None or key < bounds[1])
-            except PageDamage:
-                pass
-            try:
-                number = branch_nodes(page, number)[0][1]
-            except PageDamage:
-                return False
-        return False
+        nodes = self._first_leaf(number)[1]
+        return bool(nodes) and nodes[0].key >= bounds[0] and (bounds[1] is None or nodes[0].key < bounds[1])
 
     def said_number(self, number: int) -> int:
         """What a page says is its number."""

@@ -1,5 +1,6 @@
 """What was salvaged of a data file, to be read like a commit."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -53,11 +54,11 @@ class SalvagedView(ReadView):
         keys = self._sorted.get(database)
         if keys is None:
             keys = self._sorted[database] = sorted(self._found.rows[database])
-        for key in keys:
-            if key >= first_key and (end_key is None or key < end_key):
-                value = self.get(database, key)
-                assert value is not None
-                yield key, value
+        end = len(keys) if end_key is None else bisect_left(keys, end_key)
+        for key in keys[bisect_left(keys, first_key) : end]:
+            value = self.get(database, key)
+            assert value is not None
+            yield key, value
 
 
 class _Nothing:

@@ -73,6 +73,11 @@ class UidColumns:
         blob = gather(self.blob, self.offsets[start:end], lengths)
         return UidColumns(self.hashes[start:end], offsets_of(lengths), self.ordinals[start:end], lengths, blob)
 
+    def between(self, first_hash: int, last_hash: int) -> "UidColumns":
+        """The entries with hashes in ``[first_hash, last_hash]``, with a blob of their own."""
+        start = int(np.searchsorted(self.hashes, np.uint64(first_hash)))
+        return self.cut(start, int(np.searchsorted(self.hashes, np.uint64(last_hash), "right")))
+
     def only(self, keep: npt.NDArray[np.bool_] | I64Array) -> "UidColumns":
         """The entries that are to be kept, by a mask or by positions that ascend; with a blob of their bytes alone."""
         lengths = self.lengths[keep]

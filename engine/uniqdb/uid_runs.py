@@ -17,23 +17,12 @@ from xxhash import xxh3_64_intdigest
 
 from uniqdb.batch import U32Array, U64Array
 from uniqdb.errors import StoreCorrupt
-from uniqdb.format import (
-    YOUNG_KEY,
-    Database,
-    Directory,
-    FragmentEntry,
-    FragmentId,
-    fragment_key,
-    partition_key,
-    seal_fragment,
-    seal_row,
-)
 from uniqdb.fresh_data import FreshData
 from uniqdb.limits import ORDINAL_MAX
 from uniqdb.options import DictionarySizes
 from uniqdb.uid_dictionary import HASH_MAX
 from uniqdb.uid_fragment import UidColumns, merge, offsets_of
-from uniqdb.uid_upkeep import pieces_of
+from uniqdb.whole_units import put_empty_young_unit, put_partitions
 
 RUN_ENTRIES, RUN_BYTES = 262_144, 32 * 1024 * 1024
 _NOBODY = np.uint64(2**64 - 1)
@@ -170,19 +159,14 @@ class UidRuns:
     # ------------------------------------------------------------ the dictionary
     def write(self, fresh: FreshData, commit_number: int) -> int:
         """The dictionary's units, each of one fragment; returns how many uids there are."""
-        fresh.put(Database.UNITS, YOUNG_KEY, seal_row(Database.UNITS, YOUNG_KEY, Directory().pack()))
+        put_empty_young_unit(fresh)
         total = 0
         for first, last in self._ranges():
             columns, contents = self._range(first, last)
             if columns is not None:
                 columns = self._renumbered(columns, contents)
                 total += len(columns)
-            pieces = [(first, last, 0, 0)] if columns is None else pieces_of(columns, (first, last), self._sizes)
-            for low, high, start, end in pieces:
-                key, fragments = partition_key(low), tuple[FragmentEntry, ...]()
-                if columns is not None and end > start:
-                    fragments = (_put(fresh, key, columns.cut(start, end), commit_number),)
-                fresh.put(Database.UNITS, key, seal_row(Database.UNITS, key, Directory(fragments, high).pack()))
+            put_partitions(fresh, (first, last), columns, self._sizes, commit_number)
         return total
 
     def _renumbered(self, columns: UidColumns, contents: npt.NDArray[np.int64]) -> UidColumns:
@@ -196,10 +180,3 @@ class UidRuns:
             numbers[own] = self.maps[content][ordinals]
         kept = columns.only(keep)
         return UidColumns(kept.hashes, kept.offsets, numbers[keep], kept.lengths, kept.blob)
-
-
-def _put(fresh: FreshData, key: bytes, columns: UidColumns, commit_number: int) -> FragmentEntry:
-    name, payload = FragmentId(commit_number, 0), columns.pack()
-    whole_key = fragment_key(key, name)
-    fresh.put(Database.UIDS, whole_key, seal_fragment(Database.UIDS, whole_key, payload))
-    return FragmentEntry(name, len(columns), len(payload))

@@ -57,7 +57,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset(
             {
                 *("uid_dictionary", "uid_upkeep", "small_buckets", "bucket_members", "closing", "store_clock"),
-                *("trailing", "uid_removal", "dead_uids", "lost_names", "members_cache"),
+                *("trailing", "uid_removal", "dead_uids", "lost_names", "members_cache", "whole_units"),
             }
         ),
     ),
