@@ -14,6 +14,7 @@ from uniqdb.meta import SourceRow, read_source
 from uniqdb.plausibility import VERDICTS
 from uniqdb.quarantine import Quarantined
 from uniqdb.store import ReadView
+from uniqdb.uid_batch import Uids
 from uniqdb.visit import I64Array, Verdict, uid_text
 from uniqdb.writer import Commit, nothing
 
@@ -38,7 +39,7 @@ class CallSources:
         """Visits and refused records since the last commit."""
 
     def take(
-        self, view_of: Callable[[], ReadView], name: str, visits: tuple[I64Array, list[str]], reference_s: int
+        self, view_of: Callable[[], ReadView], name: str, visits: tuple[I64Array, Uids], reference_s: int
     ) -> Counter[Verdict]:
         """Judge visits of the source; returns how many got which verdict. ``view_of``: where its past can be read."""
         self._reference_s = reference_s

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import compress
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -32,6 +31,7 @@ from uniqdb.reading import Moment, Reader, Snapshot, closing_after, resolve_wind
 from uniqdb.record import CountRecord
 from uniqdb.retention import live_ordinals
 from uniqdb.store import Store
+from uniqdb.uid_batch import chosen
 from uniqdb.uid_dictionary import UidDictionary
 from uniqdb.upkeep_step import LiveMarks, Step
 from uniqdb.visit import Reason, Verdict, check_many, check_one, uid_text
@@ -154,7 +154,7 @@ class Engine:
                 for at in np.flatnonzero(~early).tolist():
                     refuse(int(times_s[at]), visits.uids[at], Reason.IMPLAUSIBLE)
                 self._pending.times_s += times_s[early].tolist()
-                self._pending.uids += visits.uids if early.all() else list(compress(visits.uids, early.tolist()))
+                self._pending.uids += visits.uids if early.all() else chosen(visits.uids, early)
                 self._pending.refused += refused
                 counts[Verdict.EXPIRED] += int((~writer.taken(times_s[early])).sum())
                 counts[Verdict.ACCEPTED] += int(early.sum()) - counts[Verdict.EXPIRED]

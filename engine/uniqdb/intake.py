@@ -6,7 +6,6 @@ its judge and the held visits with their uids, is written in that commit, so tha
 
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
-from itertools import compress
 from typing import NamedTuple
 
 import msgspec
@@ -20,6 +19,7 @@ from uniqdb.plausibility import ACCEPTED, HELD, IMPLAUSIBLE, VERDICTS, Judged, J
 from uniqdb.quarantine import Quarantined
 from uniqdb.recent_times import EventTimeLimits
 from uniqdb.store import ReadView
+from uniqdb.uid_batch import Uids, chosen, joined
 from uniqdb.visit import I64Array
 
 _TICKET_BYTES = 8
@@ -73,7 +73,7 @@ class Taken:
     """What became of a source's visits since the last commit."""
 
     event_times_s: I64Array
-    uids: list[str]
+    uids: Uids
     refused: list[Quarantined]
     advance: Advance
 
@@ -91,7 +91,8 @@ class Intake:
     def _begin(self) -> None:
         self._times_s: list[I64Array] = []
         self._clocks_s: list[I64Array] = []
-        self._uids: list[str] = []
+        self._uids: list[Uids] = []
+        self._accepted = 0
         self._refused: list[Quarantined] = []
         self._released: list[int] = []
         self._peak_s = _NO_CLOCK_S if self._judge.clock_s is None else self._judge.clock_s
@@ -109,7 +110,7 @@ class Intake:
     @property
     def accepted(self) -> int:
         """How many visits were accepted since the last commit."""
-        return len(self._uids)
+        return self._accepted
 
     @property
     def refused(self) -> list[Quarantined]:
@@ -117,7 +118,7 @@ class Intake:
         return self._refused
 
     def take(
-        self, times_s: I64Array, uids: list[str], reference_s: I64Array | int, place_of: Callable[[int], Place]
+        self, times_s: I64Array, uids: Uids, reference_s: I64Array | int, place_of: Callable[[int], Place]
     ) -> U8Array:
         """Judge further visits, in the order of the source; returns the code of each one's verdict (see `VERDICTS`).
 
@@ -133,7 +134,7 @@ class Intake:
         if is_accepted.all():
             self._add(times_s, uids, clocks_s)
         else:
-            self._add(times_s[is_accepted], list(compress(uids, is_accepted.tolist())), clocks_s[is_accepted])
+            self._add(times_s[is_accepted], chosen(uids, is_accepted), clocks_s[is_accepted])
             for index in np.flatnonzero(verdicts == IMPLAUSIBLE).tolist():
                 row = HeldRow(int(times_s[index]), uids[index], *place_of(index))
                 self._refuse(IMPLAUSIBLE, row)
@@ -178,17 +179,18 @@ class Intake:
             fresh,
             self._released.copy(),
         )
-        return Taken(times_s, self._uids, self._refused, advance)
+        return Taken(times_s, joined(self._uids), self._refused, advance)
 
     def committed(self) -> None:
         """What `cut` gave is in the store."""
         self._stored = set(self._held)
         self._begin()
 
-    def _add(self, times_s: I64Array, uids: list[str], clocks_s: I64Array) -> None:
+    def _add(self, times_s: I64Array, uids: Uids, clocks_s: I64Array) -> None:
         self._times_s.append(times_s)
         self._clocks_s.append(clocks_s)
-        self._uids += uids
+        self._uids.append(uids)
+        self._accepted += len(uids)
 
     def _release(self, judged: Judged, clocks_s: I64Array) -> None:
         """Visits that are held no longer: each came, for what is closed, when it was released."""

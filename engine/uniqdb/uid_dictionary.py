@@ -28,6 +28,7 @@ from uniqdb.format import (
 )
 from uniqdb.limits import ORDINAL_MAX, UID_CACHE_ENTRIES
 from uniqdb.store import ReadView
+from uniqdb.uid_batch import Uids, texts
 from uniqdb.uid_cache import UidCache
 from uniqdb.uid_fragment import I64Array, Query, U64Array, UidColumns, UidProbe, entries_in, probe
 
@@ -116,7 +117,7 @@ class UidDictionary:
             cache.drop(found[found >= 0])
 
     # ------------------------------------------------------------ batches
-    def resolve(self, view: ReadView, uids: Sequence[str]) -> Resolved:
+    def resolve(self, view: ReadView, uids: Uids) -> Resolved:
         """Ordinals for a batch; unknown uids are given the next ones in the order of first appearance.
 
         Nothing is changed: `uniqdb.uid_upkeep.write_new` adds the new uids to a change set, `remember` the cache.
@@ -126,7 +127,7 @@ class UidDictionary:
         missing = np.flatnonzero(ordinals < 0)
         if not len(missing):
             return Resolved(ordinals, {}, [], np.empty(0, np.uint64), row.next_ordinal)
-        missed = [uids[at] for at in missing.tolist()]
+        missed = texts(uids, missing)
         asked = list(dict.fromkeys(missed))
         known: dict[str, int] = {}
         if len(self._older):

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from uniqdb.errors import UsageError
 from uniqdb.limits import EVENT_TIME_S_MAX, EVENT_TIME_S_MIN, LINE_BYTES_LIMIT, LINE_BYTES_MAX, UID_BYTES_MAX
+from uniqdb.uid_batch import Uids
 
 I64Array = npt.NDArray[np.int64]
 
@@ -94,7 +95,7 @@ class Visits:
     """Valid visits in the order of their source: event times in Unix seconds, uids of 1 to 1,024 UTF-8 bytes."""
 
     event_times_s: I64Array
-    uids: list[str]
+    uids: Uids
     refused: list[Refused] = field(default_factory=list)
     records: int = 0
     """Records read: visits and refused ones, without blank lines."""

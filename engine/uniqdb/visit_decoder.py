@@ -42,7 +42,7 @@ class VisitDecoder:
         """The visits and refusals of a block that ends with a line break. ``ends``: its `line_ends`, if known."""
         if ends is None:
             ends = line_ends(block)
-        visits = self._at_once(block, ends)
+        visits = self.plain(block, ends)
         if visits is not None:
             return visits
         # A bad record slows down only its few neighbours.
@@ -52,15 +52,15 @@ class VisitDecoder:
             part_ends = ends[first : first + _PART_LINES]
             end = int(part_ends[-1]) + 1
             part, part_ends = block[start:end], part_ends - start
-            found = self._at_once(part, part_ends) or self._line_by_line(part, part_ends)
+            found = self.plain(part, part_ends) or self._line_by_line(part, part_ends)
             found.refused = [Refused(r.line + first, r.start + start, r.record, r.reason) for r in found.refused]
             found.lines = [first + found.line_of(visit) for visit in range(len(found))]
             parts.append(found)
             start = end
         return _joined(parts)
 
-    def _at_once(self, block: bytes, ends: I64Array) -> Visits | None:
-        """The visits of a block without a bad record; None if it has one, or may have."""
+    def plain(self, block: bytes | memoryview, ends: I64Array) -> Visits | None:
+        """The visits of a block without a bad record, a line each; None if it has one, or may have."""
         if self._fast is None or not _plain_lines(block, ends, self.settings.line_bytes_max):
             return None
         try:
@@ -199,12 +199,12 @@ def _at(fields: dict[str, object], name: str) -> object:
     return value
 
 
-def line_ends(block: bytes) -> I64Array:
+def line_ends(block: bytes | memoryview) -> I64Array:
     """Positions of the line breaks."""
     return np.flatnonzero(np.frombuffer(block, np.uint8) == 10)
 
 
-def _plain_lines(block: bytes, ends: I64Array, line_bytes_max: int) -> bool:
+def _plain_lines(block: bytes | memoryview, ends: I64Array, line_bytes_max: int) -> bool:
     """True if every line runs from ``{`` to ``}`` and is not too long.
 
     Inside a record a line break is never between ``}`` and ``{``, so then each line is whole records, and the decoder,

@@ -40,6 +40,7 @@ from uniqdb.quarantine import NOTHING_GONE, Gone, Quarantined, remove_quarantine
 from uniqdb.store import Store, StoreMoved
 from uniqdb.store_clock import OpenSources, pass_time
 from uniqdb.trailing import due_by
+from uniqdb.uid_batch import Uids, chosen, joined
 from uniqdb.uid_dictionary import Resolved, UidDictionary
 from uniqdb.uid_upkeep import DictionaryUpkeep
 from uniqdb.upkeep_step import LiveMarks, Step, StepOutcome
@@ -54,7 +55,7 @@ class Commit:
     """
 
     event_times_s: I64Array
-    uids: list[str]
+    uids: Uids
     refused: list[Quarantined] = field(default_factory=list)
     sources: dict[bytes, SourceRow] = field(default_factory=dict)
     advances: list[Advance] = field(default_factory=list)
@@ -84,7 +85,7 @@ class Commit:
         return replace(
             self,
             event_times_s=np.concatenate([self.event_times_s, taken.event_times_s]),
-            uids=self.uids + taken.uids,
+            uids=joined([self.uids, taken.uids]),
             refused=self.refused + refused,
             advances=[*self.advances, replace(one, start=one.start + shift, end=one.end + shift)],
         )
@@ -95,7 +96,7 @@ class Commit:
         return replace(
             self,
             event_times_s=np.concatenate([waiting.event_times_s, self.event_times_s]),
-            uids=waiting.uids + self.uids,
+            uids=joined([waiting.uids, self.uids]),
             refused=waiting.refused + self.refused,
             advances=[replace(one, start=one.start + shift, end=one.end + shift) for one in self.advances],
         )
@@ -208,7 +209,7 @@ class Writer:
             state, closing = self._pass_time(state, commit, sources)
             resolved: Resolved | None = None
             staged: list[Staged] = []
-            if commit.uids:
+            if len(commit.uids):
                 resolved, staged, state = self._add_visits(plan, state, commit, closing)
             closed = closing.close_untouched(plan)
             first_id = state.quarantine_next_id
@@ -296,9 +297,9 @@ class Writer:
         retention, times_s, uids = self.retention(), commit.event_times_s, commit.uids
         if int(times_s.min()) < retention.expired_before_s or self._expired_edges_s:
             is_kept = self.taken(times_s)
-            times_s, uids = times_s[is_kept], list(compress(uids, is_kept.tolist()))
+            times_s, uids = times_s[is_kept], chosen(uids, is_kept)
             state = msgspec.structs.replace(state, expired=state.expired + len(commit.uids) - len(uids))
-            if not uids:
+            if not len(uids):
                 return None, [], state
             closing.leave_out(self.taken(closing.late_times_s))
         resolved = self._dictionary.resolve(plan.view, uids)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from uniqdb.stream import decoding
+from uniqdb.stream import decode_helper, decoding
 from uniqdb.stream.decoding import Decoded, Decoding
 from uniqdb.stream.kafka_batch import PartitionBatch
 from uniqdb.visit import FieldSettings
@@ -36,7 +36,7 @@ def plain(found: list[Decoded]) -> list[object]:
             one.visits
             and (
                 one.visits.event_times_s.tolist(),
-                one.visits.uids,
+                list(one.visits.uids),
                 one.visits.refused,
                 one.visits.lines,
                 len(one.visits),
@@ -104,7 +104,7 @@ def test_a_process_that_dies_or_hangs_costs_nothing_but_time(
     helped: Decoding, said: list[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     monkeypatch.setattr(decoding, "PATIENCE_S", 0.5)
-    monkeypatch.setattr(decoding, "_END_S", 0.1)
+    monkeypatch.setattr(decode_helper, "_END_S", 0.1)
     wanted = polls(20)
     found: list[Decoded] = []
     for at, some in enumerate(wanted):

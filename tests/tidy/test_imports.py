@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                     "record",
                     "format",
                 ),
-                *("batch", "uid_fragment", "uid_cache", "needles"),
+                *("batch", "uid_fragment", "uid_batch", "uid_cache", "needles"),
                 *("lmdb_pages", "mending"),
                 *("recent_times", "held_visits", "dense_stretch"),
             }

@@ -1,8 +1,9 @@
-"""Decodes blocks of records in a process of its own: `python -m uniqdb.stream.decode_process MEMORY_FD`.
+"""Decodes records in a process of its own: `python -m uniqdb.stream.decode_process MEMORY_FD [FILE_FD]`.
 
-Parent and child share memory that is divided into slots. The parent puts blocks into a slot and writes one line to the
-child's standard input; the child puts what it found in their place and answers with a line. The child has no state
-beyond the settings of its first line, and ends when its standard input does, so also when the parent was killed.
+Parent and child share memory that is divided into slots. The parent puts blocks into a slot, or names a stretch of the
+file, and writes one line to the child's standard input; the child puts what it found into the slot and answers with a
+line. The child has no state beyond the settings of its first line, and ends when its standard input does, so also when
+the parent was killed.
 """
 
 import mmap
@@ -13,6 +14,7 @@ from typing import IO
 import msgspec
 import numpy as np
 
+from uniqdb.uid_batch import UidBatch
 from uniqdb.visit import FieldSettings, Reason, Refused, Visits
 from uniqdb.visit_decoder import VisitDecoder, line_ends
 
@@ -30,18 +32,47 @@ class Section(msgspec.Struct, frozen=True, array_like=True):
     records: int
 
 
-class Job(msgspec.Struct, frozen=True, array_like=True):
+class Job(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """The blocks in a slot."""
 
     slot: int
     sections: list[Section]
 
 
+class FileJob(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The lines that begin in ``[start, end)`` of the file, all of which were there when the job was made."""
+
+    slot: int
+    start: int
+    end: int
+
+
+class Stretch(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a `FileJob` found: lines that take up ``[first, end)`` of the file; none at all if the two are equal.
+
+    ``is_plain``: each line is a visit, and the three columns hold them. Else nobody has looked at them.
+    """
+
+    first: int
+    end: int
+    lines: int
+    is_plain: bool
+    times_s: bytes = b""
+    uid_bytes: bytes = b""
+    uid_lengths: bytes = b""
+
+    def visits(self) -> Visits:
+        """The visits of a plain stretch."""
+        uids = UidBatch(np.frombuffer(self.uid_bytes, np.uint8), np.frombuffer(self.uid_lengths, np.uint16))
+        return Visits(np.frombuffer(self.times_s, np.int64), uids, records=self.lines)
+
+
 class _Found(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`Visits` on its way through the memory."""
 
     times_s: bytes
-    uids: list[str]
+    uid_bytes: bytes
+    uid_lengths: bytes
     refused: list[tuple[int, int, bytes, str]]
     records: int
     lines: list[int] | None
@@ -49,6 +80,9 @@ class _Found(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(list[_Found | None])
+_STRETCHES = msgspec.msgpack.Decoder(Stretch)
+_BEYOND_BYTES = 16 * 1024
+"""So much more is read at once, in which the last line of a stretch usually ends."""
 
 
 def visits_of(decoder: VisitDecoder, block: bytes, records: int) -> Visits | None:
@@ -62,19 +96,18 @@ def visits_of(decoder: VisitDecoder, block: bytes, records: int) -> Visits | Non
 
 def pack(found: list[Visits | None]) -> bytes:
     """What was found in the sections of a job, as bytes."""
-    return _ENCODER.encode(
-        [
-            None
-            if one is None
-            else _Found(
-                one.event_times_s.tobytes(),
-                one.uids,
-                [(bad.line, bad.start, bad.record, str(bad.reason)) for bad in one.refused],
-                one.records,
-                one.lines,
-            )
-            for one in found
-        ]
+    return _ENCODER.encode([None if one is None else _packed(one) for one in found])
+
+
+def _packed(visits: Visits) -> _Found:
+    uids = visits.uids if isinstance(visits.uids, UidBatch) else UidBatch.of(visits.uids)
+    return _Found(
+        visits.event_times_s.tobytes(),
+        uids.raw.tobytes(),
+        uids.lengths.tobytes(),
+        [(bad.line, bad.start, bad.record, str(bad.reason)) for bad in visits.refused],
+        visits.records,
+        visits.lines,
     )
 
 
@@ -85,7 +118,7 @@ def unpack(packed: memoryview) -> list[Visits | None]:
         if one is None
         else Visits(
             np.frombuffer(one.times_s, np.int64),
-            one.uids,
+            UidBatch(np.frombuffer(one.uid_bytes, np.uint8), np.frombuffer(one.uid_lengths, np.uint16)),
             [Refused(line, start, record, Reason(reason)) for line, start, record, reason in one.refused],
             one.records,
             one.lines,
@@ -94,16 +127,75 @@ def unpack(packed: memoryview) -> list[Visits | None]:
     ]
 
 
-def serve(memory: mmap.mmap, jobs: IO[bytes], answers: IO[bytes]) -> None:
-    """Carry out jobs until there are no more. An answer is the number of bytes in the slot, -1 if they do not fit."""
+def unpack_stretch(packed: memoryview) -> Stretch:
+    """What became of a `FileJob`. Nothing of the memory is kept."""
+    return _STRETCHES.decode(packed)
+
+
+class FileReader:
+    """Reads stretches of one file into memory that is used again and again: fresh memory costs as much as decoding."""
+
+    def __init__(self, descriptor: int, decoder: VisitDecoder) -> None:
+        self._descriptor, self._decoder, self._memory = descriptor, decoder, bytearray()
+
+    def stretch(self, start: int, end: int) -> Stretch | None:
+        """The lines that begin in ``[start, end)``; None if the file is shorter, or the last one is too long."""
+        origin = max(start - 1, 0)  # a line begins at ``start`` if a line break stands before it
+        size = self._read(origin, 0, end + _BEYOND_BYTES - origin)
+        if origin + size < end:
+            return None
+        first = 0 if start == 0 else self._memory.find(b"\n", 0, size) + 1
+        if start and not 0 < first <= end - 1 - origin:
+            return Stretch(end, end, 0, is_plain=True)
+        stop = self._memory.find(b"\n", end - 1 - origin, size) + 1
+        while not stop:
+            more = self._read(origin + size, size, _BEYOND_BYTES)
+            if not more or size - (end - origin) > self._decoder.settings.line_bytes_max:
+                return None
+            stop = self._memory.find(b"\n", size, size + more) + 1
+            size += more
+        return self._decoded(origin, memoryview(self._memory)[first:stop], first)
+
+    def _decoded(self, origin: int, block: memoryview, first: int) -> Stretch:
+        ends = line_ends(block)
+        visits = self._decoder.plain(block, ends)
+        bounds = origin + first, origin + first + len(block), len(ends)
+        if visits is None:
+            return Stretch(*bounds, is_plain=False)
+        uids = visits.uids if isinstance(visits.uids, UidBatch) else UidBatch.of(visits.uids)
+        columns = visits.event_times_s.tobytes(), uids.raw.tobytes(), uids.lengths.tobytes()
+        return Stretch(*bounds, True, *columns)
+
+    def _read(self, position: int, at: int, size: int) -> int:
+        """Read so many bytes to ``at`` in memory, fewer only at the end of the file; returns how many."""
+        if len(self._memory) < at + size:
+            self._memory.extend(bytes(at + size - len(self._memory)))
+        done = 0
+        with memoryview(self._memory) as memory:
+            while done < size:
+                read = os.preadv(self._descriptor, [memory[at + done : at + size]], position + done)
+                if not read:
+                    break
+                done += read
+        return done
+
+
+def serve(memory: mmap.mmap, jobs: IO[bytes], answers: IO[bytes], file: int | None = None) -> None:
+    """Carry out jobs until there are no more. An answer is the number of bytes in the slot, -1 if there are none."""
     decoder = VisitDecoder(msgspec.json.decode(jobs.readline(), type=FieldSettings))
+    reader = None if file is None else FileReader(file, decoder)
     answers.write(READY)
     answers.flush()
     for line in jobs:
-        job = msgspec.json.decode(line, type=Job)
+        job = msgspec.json.decode(line, type=Job | FileJob)
         at = job.slot * SLOT_BYTES
-        packed = pack([visits_of(decoder, memory[at + one.start : at + one.end], one.records) for one in job.sections])
-        if fits := len(packed) <= SLOT_BYTES:
+        if isinstance(job, Job):
+            blocks = [(memory[at + one.start : at + one.end], one.records) for one in job.sections]
+            packed = pack([visits_of(decoder, *one) for one in blocks])
+        else:
+            stretch = None if reader is None else reader.stretch(job.start, job.end)
+            packed = b"" if stretch is None else _ENCODER.encode(stretch)
+        if fits := 0 < len(packed) <= SLOT_BYTES:
             memory[at : at + len(packed)] = packed
         answers.write(b"%d\n" % (len(packed) if fits else -1))
         answers.flush()
@@ -113,7 +205,7 @@ if __name__ == "__main__":
     import gc
 
     gc.disable()  # a job makes ten thousands of objects and no cycles
-    descriptor = int(sys.argv[1])
+    descriptor, *files = map(int, sys.argv[1:])
     with mmap.mmap(descriptor, SLOTS * SLOT_BYTES) as shared:
         os.close(descriptor)
-        serve(shared, sys.stdin.buffer, sys.stdout.buffer)
+        serve(shared, sys.stdin.buffer, sys.stdout.buffer, files[0] if files else None)

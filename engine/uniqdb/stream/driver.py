@@ -22,8 +22,9 @@ from uniqdb.meta import SourceRow, read_source
 from uniqdb.quarantine import Quarantined
 from uniqdb.recent_times import DEFAULT_LIMITS, EventTimeLimits
 from uniqdb.store import ReadView
-from uniqdb.stream.file_source import Damage, FileSource, LineBlock, SourceOptions, open_source
+from uniqdb.stream.file_source import Damage, FileSource, SourceOptions, open_source
 from uniqdb.stream.hints import explain_no_visit
+from uniqdb.stream.line_block import LineBlock
 from uniqdb.stream.live_runs import LiveRuns
 from uniqdb.visit import DEFAULT_FIELDS, FieldSettings, Reason, Refused, Visits
 from uniqdb.visit_decoder import VisitDecoder
@@ -48,13 +49,15 @@ class IngestOptions:
     """How far from the clock of its source a visit may lie and count at once."""
     wall_clock: Callable[[], float] = time.time
     """Unix seconds: a visit more than a day after this moment is implausible."""
+    processes: int | None = None
+    """How many other processes decode a plain file of 16 MiB or more (0 to 4); None: one per core, none on one core."""
     serve_requests: bool = False
     """Between commits carry out what other processes ask for (see `uniqdb.requests`). Only where one thread at a time
     reads sources into the engine: a request may concern any of them."""
 
     def source_options(self, *, follow: bool = False) -> SourceOptions:
         """What of this concerns opening a source."""
-        return SourceOptions(self.fields, self.again, self.source_name, follow, self.limits)
+        return SourceOptions(self.fields, self.again, self.source_name, follow, self.limits, self.processes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,14 +273,13 @@ class SourceRun:
             refused = [Refused(0, 0, block.data, Reason.TOO_LONG)]
             visits = Visits(np.empty(0, np.int64), [], refused, 1)
         else:
-            visits = self._decoder.decode(block.data, block.ends)
+            visits = block.visits or self._decoder.decode(block.data, block.ends)
         pending = self._pending
         pending.times_s.append(visits.event_times_s)
 
         def place_of(visit: int) -> Place:
             line = visits.line_of(visit)
-            start = int(block.ends[line - 1]) + 1 if line else 0
-            record = block.data[start : int(block.ends[line])]
+            start, record = block.record(line)
             return Place(block.start + start, block.line + line + 1, xxh3_64_hexdigest(record))
 
         self._reference_s = max(self._reference_s, int(self._options.wall_clock()))

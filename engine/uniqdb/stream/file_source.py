@@ -32,8 +32,9 @@ from uniqdb.stream.file_identity import (
     printable_name,
     with_head,
 )
-from uniqdb.visit import FieldSettings, I64Array
-from uniqdb.visit_decoder import line_ends
+from uniqdb.stream.file_stretches import WORTH_BYTES, FileStretches, processes_for
+from uniqdb.stream.line_block import LineBlock, cut
+from uniqdb.visit import FieldSettings
 
 STDIN_NAME = "-"
 
@@ -50,25 +51,8 @@ class SourceOptions:
     follow: bool = False
     """Go on when the file grows."""
     limits: EventTimeLimits = DEFAULT_LIMITS
-
-
-@dataclass(slots=True)
-class LineBlock:
-    """Whole lines of a source, or none while it is silent.
-
-    ``start`` is the source's position of the first byte, ``line`` counts from 0, ``ends`` are the positions of the line
-    breaks in ``data``. ``cut_short``: the block is the first bytes of one line that is longer than allowed, and
-    ``size_bytes`` and ``line_hash`` (xxh3-64, without the line break) are of all of it.
-    """
-
-    data: bytes
-    start: int
-    line: int
-    lines: int
-    size_bytes: int
-    ends: I64Array
-    cut_short: bool = False
-    line_hash: str = ""
+    processes: int | None = None
+    """How many other processes decode a large plain file; None: one per core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +75,7 @@ class FileSource:
         self.anew_of: tuple[bytes, SourceRow] | None = None
         """The reading of the same input that this one takes the place of."""
         self._head, self._at_bytes = bytearray(head), 0
+        self._stretches: FileStretches | None = None
 
     @property
     def total_bytes(self) -> int | None:
@@ -117,9 +102,15 @@ class FileSource:
                 data, rest = carry + chunk, b""
                 whole = data.rfind(b"\n") + 1
                 carry = data[whole:]
-                for block in _cut(data[:whole], position, line, lines_max):
+                for block in cut(data[:whole], position, line, lines_max):
                     yield block
                     position, line = position + block.size_bytes, line + block.lines
+                if whole and self._stretches is not None and self._stretches.is_ready():
+                    for block in self._stretches.blocks(position, line, lines_max, whole / data.count(b"\n")):
+                        yield block
+                        position, line = position + block.size_bytes, line + block.lines
+                    self._end_processes()
+                    carry, self._at_bytes = b"", position - self.stream.seek(position)
                 if len(carry) > self.row.line_bytes_max:
                     begun, carry = carry, b""
                     block, rest = self._overlong(begun, position, line)
@@ -130,6 +121,21 @@ class FileSource:
             return
         if carry:
             yield LineBlock(carry + b"\n", position, line, 1, len(carry), np.array([len(carry)]))
+
+    def decode_by(self, processes: int, fields: FieldSettings) -> None:
+        """Have other processes decode it, where that is worth while: a plain file of which much is left."""
+        total_bytes = self.stream.total_bytes
+        if not processes or total_bytes is None or total_bytes - self.row.position_bytes < WORTH_BYTES:
+            return
+        try:
+            self._stretches = FileStretches(self.stream.descriptor, fields, processes)
+        except OSError:  # too many processes, no memory: it goes without
+            self._stretches = None
+
+    def _end_processes(self) -> None:
+        stretches, self._stretches = self._stretches, None
+        if stretches is not None:
+            stretches.close()
 
     def _overlong(self, begun: bytes, position: int, line: int) -> tuple[LineBlock, bytes]:
         """Skip to the end of a line that is too long; also returns what was read beyond it."""
@@ -179,6 +185,7 @@ class FileSource:
 
     def close(self) -> None:
         """Close the file (not standard input)."""
+        self._end_processes()
         self.stream.close()
 
 
@@ -190,18 +197,6 @@ def truncated(row: SourceRow, there_bytes: int) -> InputRefused:
     )
 
 
-def _cut(data: bytes, position: int, line: int, lines_max: int) -> Iterator[LineBlock]:
-    ends = line_ends(data)
-    start = 0
-    for first in range(0, len(ends), lines_max):
-        last = min(first + lines_max, len(ends))
-        end = int(ends[last - 1]) + 1
-        piece = data if first == 0 and end == len(data) else data[start:end]
-        at = ends[first:last] - start
-        yield LineBlock(piece, position + start, line + first, last - first, end - start, at)
-        start = end
-
-
 def open_source(view: ReadView, path: str | Path, options: SourceOptions) -> FileSource:
     """Open ``path`` (``-``: standard input) where its source stopped.
 
@@ -210,7 +205,10 @@ def open_source(view: ReadView, path: str | Path, options: SourceOptions) -> Fil
     """
     stream = open_stream(path, follow=options.follow)
     try:
-        return _positioned(view, path, stream, options)
+        source = _positioned(view, path, stream, options)
+        if not options.follow:
+            source.decode_by(processes_for(options.processes), options.fields)
+        return source
     except BaseException:
         stream.close()
         raise

@@ -1,0 +1,233 @@
+"""A large file decoded by other processes gives what reading it here gives, whatever stands in it or becomes of them."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import uniqdb
+from engines import digest, options, rows_of
+from model import Model
+from uniqdb.quarantine import read_quarantine
+from uniqdb.stream import byte_stream, decode_helper, file_source, file_stretches
+from uniqdb.stream.decode_process import FileReader, Stretch
+from uniqdb.stream.driver import IngestOptions, IngestSummary, ingest_file
+from uniqdb.stream.file_stretches import FileStretches
+from uniqdb.visit import FieldSettings
+from uniqdb.visit_decoder import VisitDecoder
+
+T = 1_468_195_200
+LINE_BYTES_MAX = 60
+
+
+# ---------------------------------------------------------------- what one process does
+pieces = st.sampled_from(
+    [
+        b'{"ts":1468195200,"uid":"a"}\n',
+        b'{"ts":1468195260,"uid":"\xc3\xa9\xc3\xa9"}\n',
+        b'{"uid":7,"ts":1468195261}\n',
+        b'{"ts":1468195200}\n',
+        b"\n",
+        b"{bad\n",
+        b"{}{}\n",
+        b"\r\n",
+        b"x" * (LINE_BYTES_MAX - 1) + b"\n",
+    ]
+)
+
+
+@given(st.lists(pieces, max_size=40), st.integers(1, 200), st.sampled_from([b"", b"{", b'{"ts":1468195200,"uid":"z"}']))
+def test_stretches_hold_every_line_once(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], size: int, rest: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("file") / "visits.jsonl"
+    data = b"".join(lines) + rest
+    path.write_bytes(data)
+    decoder = VisitDecoder(FieldSettings(line_bytes_max=LINE_BYTES_MAX))
+    with path.open("rb") as file:
+        reader = FileReader(file.fileno(), decoder)
+        found = [reader.stretch(start, start + size) for start in range(0, len(data) - size + 1, size)]
+        assert reader.stretch(max(len(data), 1), len(data) + size) is None, "there is nothing there"
+    position = 0
+    for number, one in enumerate(found):
+        if one is None:  # only the last line of all has no end
+            assert b"\n" not in data[(number + 1) * size - 1 :]
+            continue
+        if one.first == one.end:
+            continue
+        assert one.first == position
+        assert one.first < (number + 1) * size <= one.end or data[one.end : (number + 1) * size].count(b"\n") == 0
+        block = data[one.first : one.end]
+        assert block.endswith(b"\n")
+        assert block.count(b"\n") == one.lines
+        if one.is_plain:
+            wanted, visits = decoder.decode(block), one.visits()
+            assert visits.event_times_s.tolist() == wanted.event_times_s.tolist()
+            assert list(visits.uids) == list(wanted.uids)
+            assert not wanted.refused
+        position = one.end
+    if found and None not in found:
+        assert data[position:].count(b"\n") == 0 or position >= len(found) * size
+
+
+def test_a_line_that_is_too_long_is_left_to_the_caller(tmp_path: Path) -> None:
+    path = tmp_path / "visits.jsonl"
+    path.write_bytes(b'{"ts":1468195200,"uid":"a"}\n' + b"x" * 200_000 + b"\n")
+    with path.open("rb") as file:
+        reader = FileReader(file.fileno(), VisitDecoder(FieldSettings(line_bytes_max=LINE_BYTES_MAX)))
+        assert reader.stretch(0, 100) is None
+        assert reader.stretch(28, 100) is None
+        assert reader.stretch(0, 28) == Stretch(0, 28, 1, True, *_columns(T, b"a"))
+
+
+def _columns(time_s: int, uid: bytes) -> tuple[bytes, bytes, bytes]:
+    return time_s.to_bytes(8, "little"), uid, len(uid).to_bytes(2, "little")
+
+
+# ---------------------------------------------------------------- the whole way
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small files count as large, are read in small pieces, and wait for the processes to come up."""
+    monkeypatch.setattr(file_source, "WORTH_BYTES", 1)
+    monkeypatch.setattr(byte_stream, "READ_BLOCK_BYTES", 4_096)
+    monkeypatch.setattr(file_stretches, "_STRETCH_BYTES_MIN", 1_000)
+    monkeypatch.setattr(file_stretches, "_STRETCH_BYTES_MAX", 10_000)
+    ready = FileStretches.is_ready
+
+    def wait(self: FileStretches) -> bool:
+        end_at_s = time.monotonic() + 60
+        while not ready(self):
+            assert time.monotonic() < end_at_s
+            time.sleep(0.02)
+        return True
+
+    monkeypatch.setattr(FileStretches, "is_ready", wait)
+
+
+def write_visits(path: Path, *, is_clean: bool, count: int = 4_000) -> Model:
+    """Visits in some disorder; bad records, odd line ends, implausible times and long lines among them."""
+    rng, model = random.Random(7), Model()
+    with path.open("wb") as file:
+        for number in range(count):
+            time_s, uid = T + number * 3 - rng.randrange(60), f"u{rng.randrange(900)}{'é' * rng.randrange(2)}"
+            record = b'{"ts": %d, "uid": "%s", "k": "%s"}' % (time_s, uid.encode(), b"v" * rng.randrange(300))
+            model.add([time_s], [uid])
+            file.write(record + b"\n")
+            if is_clean or not 500 < number < 3_000:
+                continue
+            if rng.random() < 0.005:
+                odd = [b"{bad\n", b"\n", b" \r\n", b'{"ts": 1e99, "uid": "x"}\n', b"x" * 30_000 + b"\n"]
+                file.write(rng.choice(odd))
+            if rng.random() < 0.002:
+                file.write(b'{"ts": %d, "uid": "far"}\n' % (T + 86_400 * 900))
+    return model
+
+
+def ingest(store: Path, path: Path, processes: int, **more: object) -> tuple[IngestSummary, object]:
+    how = IngestOptions(FieldSettings(line_bytes_max=20_000), 900, processes=processes, wall_clock=lambda: T + 86_400.0)
+    with uniqdb.open(store, options=options()) as db:
+        summary = ingest_file(db, path, how, **more)  # type: ignore[arg-type]
+        with db.snapshot() as snapshot:
+            rows = [row for _, row in read_quarantine(snapshot.answers.view)]
+        refused = sorted(rows, key=lambda row: row.position)  # in which commit each stands is of no matter
+        return summary, (digest(db), rows_of(db), refused, summary.position_bytes, summary.refused)
+
+
+@pytest.fixture(params=[True, False], ids=["clean", "with bad records"])
+def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Model]:
+    path = tmp_path / "visits.jsonl"
+    return path, write_visits(path, is_clean=request.param)
+
+
+def test_the_same_is_found_with_and_without_other_processes(
+    tmp_path: Path, store_path: Path, written: tuple[Path, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = count_blocks(monkeypatch)
+    path, model = written
+    _, expected = ingest(tmp_path / "here", path, 0)
+    assert not taken
+    _, found = ingest(store_path, path, 2)
+    assert found == expected
+    assert found[1] == model.rows()  # type: ignore[index]  # the second is the counts
+    assert taken, "the other processes were not used"
+
+
+def count_blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The lines of each block that other processes decode from now on."""
+    taken: list[int] = []
+    made = FileStretches._block
+
+    def count(self: FileStretches, parts: list[Stretch], line: int) -> object:
+        taken.append(sum(one.lines for one in parts))
+        return made(self, parts, line)
+
+    monkeypatch.setattr(FileStretches, "_block", count)
+    return taken
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_that_dies_or_hangs_costs_nothing_but_time(
+    tmp_path: Path,
+    store_path: Path,
+    written: tuple[Path, Model],
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+) -> None:
+    monkeypatch.setattr(file_stretches, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(decode_helper, "_END_S", 0.1)
+    path, _ = written
+    _, expected = ingest(tmp_path / "here", path, 0)
+    started: list[FileStretches] = []
+    begin = FileStretches.blocks
+
+    def note(self: FileStretches, *how: object) -> object:
+        started.append(self)
+        return begin(self, *how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FileStretches, "blocks", note)
+
+    def strike(_: object) -> None:
+        if started and (helpers := started.pop()._helpers):
+            os.kill(helpers[-1].process_id, number)
+
+    _, found = ingest(store_path, path, 2, on_progress=strike)
+    assert found == expected
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(
+    tmp_path: Path, store_path: Path, written: tuple[Path, Model]
+) -> None:
+    path, _ = written
+    _, expected = ingest(tmp_path / "here", path, 0)
+    stops = 0
+    while True:
+        summary, found = ingest(store_path, path, 2, should_stop=after(3))
+        if not summary.interrupted:
+            break
+        stops += 1
+    assert stops > 1
+    assert found[:3] == expected[:3]  # type: ignore[index]  # the last two are of one run
+
+
+def after(blocks: int) -> Callable[[], bool]:
+    left = iter(range(blocks))
+    return lambda: next(left, None) is None
+
+
+def test_without_a_process_to_be_had_it_goes_without(
+    tmp_path: Path, store_path: Path, written: tuple[Path, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = written
+    _, expected = ingest(tmp_path / "here", path, 0)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(decode_helper.subprocess, "Popen", refuse)
+    assert ingest(store_path, path, 2)[1] == expected
