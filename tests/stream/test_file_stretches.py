@@ -1,4 +1,4 @@
-"""A large file decoded by other processes gives what reading it here gives, whatever stands in it or becomes of them."""
+"""A large file decoded by other processes gives what reading it here gives, whatever becomes of them."""
 
 import os
 import random

@@ -141,19 +141,19 @@ class FileReader:
     def stretch(self, start: int, end: int) -> Stretch | None:
         """The lines that begin in ``[start, end)``; None if the file is shorter, or the last one is too long."""
         origin = max(start - 1, 0)  # a line begins at ``start`` if a line break stands before it
-        size = self._read(origin, 0, end + _BEYOND_BYTES - origin)
-        if origin + size < end:
+        size_bytes = self._read(origin, 0, end + _BEYOND_BYTES - origin)
+        if origin + size_bytes < end:
             return None
-        first = 0 if start == 0 else self._memory.find(b"\n", 0, size) + 1
+        first = 0 if start == 0 else self._memory.find(b"\n", 0, size_bytes) + 1
         if start and not 0 < first <= end - 1 - origin:
             return Stretch(end, end, 0, is_plain=True)
-        stop = self._memory.find(b"\n", end - 1 - origin, size) + 1
+        stop = self._memory.find(b"\n", end - 1 - origin, size_bytes) + 1
         while not stop:
-            more = self._read(origin + size, size, _BEYOND_BYTES)
-            if not more or size - (end - origin) > self._decoder.settings.line_bytes_max:
+            more = self._read(origin + size_bytes, size_bytes, _BEYOND_BYTES)
+            if not more or size_bytes - (end - origin) > self._decoder.settings.line_bytes_max:
                 return None
-            stop = self._memory.find(b"\n", size, size + more) + 1
-            size += more
+            stop = self._memory.find(b"\n", size_bytes, size_bytes + more) + 1
+            size_bytes += more
         return self._decoded(origin, memoryview(self._memory)[first:stop], first)
 
     def _decoded(self, origin: int, block: memoryview, first: int) -> Stretch:
@@ -166,14 +166,14 @@ class FileReader:
         columns = visits.event_times_s.tobytes(), uids.raw.tobytes(), uids.lengths.tobytes()
         return Stretch(*bounds, True, *columns)
 
-    def _read(self, position: int, at: int, size: int) -> int:
+    def _read(self, position: int, at: int, size_bytes: int) -> int:
         """Read so many bytes to ``at`` in memory, fewer only at the end of the file; returns how many."""
-        if len(self._memory) < at + size:
-            self._memory.extend(bytes(at + size - len(self._memory)))
+        if len(self._memory) < at + size_bytes:
+            self._memory.extend(bytes(at + size_bytes - len(self._memory)))
         done = 0
         with memoryview(self._memory) as memory:
-            while done < size:
-                read = os.preadv(self._descriptor, [memory[at + done : at + size]], position + done)
+            while done < size_bytes:
+                read = os.preadv(self._descriptor, [memory[at + done : at + size_bytes]], position + done)
                 if not read:
                     break
                 done += read

@@ -67,10 +67,10 @@ class FileStretches:
 
         ``line_bytes``: how long a line usually is. Whatever follows the last block is for the caller to read.
         """
-        size = stretch_bytes(line_bytes, lines_max)
+        size_bytes = stretch_bytes(line_bytes, lines_max)
         end = os.fstat(self._descriptor).st_size
         parts: list[Stretch] = []
-        for one in self._stretches(position, end, size):
+        for one in self._stretches(position, end, size_bytes):
             if one.first == one.end:
                 continue
             if (parts[-1].end if parts else position) != one.first:
@@ -93,16 +93,16 @@ class FileStretches:
         if parts:
             yield self._block(parts, line)
 
-    def _stretches(self, position: int, end: int, size: int) -> Iterator[Stretch]:
+    def _stretches(self, position: int, end: int, size_bytes: int) -> Iterator[Stretch]:
         """What the processes find, in order; it ends early where one of them cannot go on."""
-        wanted = range(position, end - size + 1, size)
+        wanted = range(position, end - size_bytes + 1, size_bytes)
         helpers = self._helpers
         under_way = len(helpers) * SLOTS
         submitted = 0
         for number in range(len(wanted)):
             while submitted < min(len(wanted), number + under_way):
                 start = wanted[submitted]
-                if not helpers[submitted % len(helpers)].submit_stretch(start, start + size):
+                if not helpers[submitted % len(helpers)].submit_stretch(start, start + size_bytes):
                     return
                 submitted += 1
             packed = helpers[number % len(helpers)].result(PATIENCE_S)
