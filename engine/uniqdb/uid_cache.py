@@ -27,6 +27,8 @@ _WORDS_MAX = 8
 _FIRST_SLOTS = 1 << 10
 _EMPTY, _DROPPED = -1, -2
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
+_KEPT = np.array([b"\xff" * size for size in range(_WORD_BYTES + 1)], f"S{_WORD_BYTES}").view(np.uint64)
+"""By number of bytes: the mask that keeps so many, the first in memory."""
 
 
 class UidCache:
@@ -146,26 +148,21 @@ def _rows(uids: Uids) -> Iterator[tuple[I64Array, U64Array | None]]:
     A row is the length in bytes, then the bytes, filled up with zeros.
     """
     batch = uids if isinstance(uids, UidBatch) else UidBatch.of(uids)
-    raw, lengths = batch.raw, batch.lengths.astype(np.int64)
-    distinct = np.flatnonzero(np.bincount(np.minimum(lengths, _WORDS_MAX * _WORD_BYTES + 1))).tolist()
-    starts = None if len(distinct) == 1 else batch.starts
-    by_words: dict[int, list[int]] = {}
-    for length in distinct:
-        by_words.setdefault(-(-length // _WORD_BYTES), []).append(length)
-    for words, sizes in by_words.items():
+    lengths, starts = batch.lengths, batch.starts
+    words_of = np.minimum((lengths.astype(np.int64) + _WORD_BYTES - 1) // _WORD_BYTES, _WORDS_MAX + 1)
+    padded = np.concatenate([batch.raw, np.zeros(_WORDS_MAX * _WORD_BYTES, np.uint8)])
+    present = np.flatnonzero(np.bincount(words_of)).tolist()
+    for words in present:
+        at = np.arange(len(batch)) if len(present) == 1 else np.flatnonzero(words_of == words)
         if words > _WORDS_MAX:
-            yield np.flatnonzero(lengths > _WORDS_MAX * _WORD_BYTES), None
+            yield at, None
             continue
-        within = (lengths <= words * _WORD_BYTES) & (lengths > (words - 1) * _WORD_BYTES)
-        at = np.arange(len(uids)) if starts is None else np.flatnonzero(within)
-        rows = np.zeros((len(at), (words + 1) * _WORD_BYTES), np.uint8)
-        for length in sizes:
-            if starts is None:
-                rows[:, _WORD_BYTES : _WORD_BYTES + length] = raw.reshape(-1, length)
-            else:
-                part = np.flatnonzero(lengths[at] == length)
-                windows = starts[at[part]][:, None] + np.arange(length)
-                rows[part, _WORD_BYTES : _WORD_BYTES + length] = raw[windows]
-        keys: U64Array = rows.view(np.uint64)
-        keys[:, 0] = lengths[at]
-        yield at, keys
+        # From each byte on, the next words: overlapping items, of which only those at the starts are copied.
+        size_bytes = words * _WORD_BYTES
+        items: npt.NDArray[np.void] = np.ndarray(len(batch.raw) + 1, f"V{size_bytes}", padded, strides=(1,))
+        rows = np.empty((len(at), words + 1), np.uint64)
+        rows[:, 0] = lengths[at]
+        rows[:, 1:] = items[starts[at]].view(np.uint64).reshape(-1, words)
+        # What follows the uid belongs to the next one.
+        rows[:, -1] &= _KEPT[rows[:, 0] - np.uint64(size_bytes - _WORD_BYTES)]
+        yield at, rows

@@ -12,9 +12,9 @@ from struct import Struct
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 
 from uniqdb.format import FragmentView
+from uniqdb.uid_batch import gather, offsets_of
 
 U64Array = npt.NDArray[np.uint64]
 U32Array = npt.NDArray[np.uint32]
@@ -23,7 +23,6 @@ I64Array = npt.NDArray[np.int64]
 _HEAD = Struct("<II")
 ENTRY_BYTES = 8 + 4 + 4 + 2
 """Bytes of an entry's columns, without its uid."""
-_DISTINCT_LENGTHS_MAX = 64
 _FEW = 16
 """Below this a Python loop is faster than numpy's fixed costs."""
 
@@ -103,32 +102,6 @@ def column_offsets(count: int) -> tuple[int, int, int, int, int]:
     ordinal_at = offset_at + 4 * count
     length_at = ordinal_at + 4 * count
     return hash_at, offset_at, ordinal_at, length_at, length_at + 2 * count
-
-
-def offsets_of(lengths: npt.NDArray[np.uint16]) -> U32Array:
-    """Offsets of uids that stand one behind the other."""
-    ends = np.cumsum(lengths, dtype=np.int64)
-    return (ends - lengths).astype(np.uint32)
-
-
-def gather(blob: npt.NDArray[np.uint8], offsets: U32Array, lengths: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
-    """The bytes of the entries one behind the other: one vectorised copy per distinct length."""
-    distinct = np.flatnonzero(np.bincount(lengths, minlength=1)).tolist()
-    if len(distinct) == 1:
-        windows = sliding_window_view(blob, distinct[0])
-        return np.ascontiguousarray(windows[offsets]).reshape(-1)
-    if len(distinct) > _DISTINCT_LENGTHS_MAX:
-        raw = np.ascontiguousarray(blob).data
-        pieces = [raw[at : at + size] for at, size in zip(offsets.tolist(), lengths.tolist(), strict=True)]
-        return np.frombuffer(b"".join(pieces), np.uint8)
-    targets = offsets_of(lengths)
-    result = np.empty(int(lengths.sum(dtype=np.int64)), np.uint8)
-    for size in distinct:
-        rows = np.flatnonzero(lengths == size)
-        sliding_window_view(result, size, writeable=True)[targets[rows]] = sliding_window_view(blob, size)[
-            offsets[rows]
-        ]
-    return result
 
 
 def from_uids(uids: Sequence[bytes], hashes: U64Array, first_ordinal: int) -> UidColumns:

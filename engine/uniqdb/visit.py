@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from uniqdb.errors import UsageError
 from uniqdb.limits import EVENT_TIME_S_MAX, EVENT_TIME_S_MIN, LINE_BYTES_LIMIT, LINE_BYTES_MAX, UID_BYTES_MAX
-from uniqdb.uid_batch import Uids
+from uniqdb.uid_batch import UidBatch, Uids
 
 I64Array = npt.NDArray[np.int64]
 
@@ -133,6 +133,18 @@ def uids_of(values: Sequence[object]) -> list[str] | None:
             return values  # type: ignore[return-value]  # all are str
     texts = [text for value in values if (text := uid_text(value)) is not None]
     return texts if len(texts) == len(values) else None
+
+
+def batch_of(values: Sequence[object]) -> UidBatch | None:
+    """The uids in one piece if every one of them is allowed (the usual case: strings), else None."""
+    try:
+        batch = UidBatch.of(values)  # type: ignore[arg-type]  # TypeError is what the except is for
+    except TypeError:
+        texts = uids_of(values)
+        return None if texts is None else UidBatch.of(texts)
+    except (UnicodeEncodeError, OverflowError):  # a lone surrogate, or more than 65,535 bytes
+        return None
+    return batch if batch.lengths.min(initial=1) >= 1 and batch.lengths.max(initial=1) <= UID_BYTES_MAX else None
 
 
 def plausible(times_s: I64Array) -> npt.NDArray[np.bool_]:

@@ -8,16 +8,17 @@ invalid UTF-8 in them goes unnoticed. Of duplicate keys the last one counts.
 import msgspec
 import numpy as np
 
+from uniqdb.uid_batch import joined
 from uniqdb.visit import (
     FieldSettings,
     I64Array,
     Reason,
     Refused,
     Visits,
+    batch_of,
     check_one,
     decodable,
     seconds_of,
-    uids_of,
 )
 
 
@@ -70,7 +71,7 @@ class VisitDecoder:
         if len(rows) != len(ends):
             return None
         times_s = seconds_of([row.ts for row in rows], self.settings.ts_unit)  # type: ignore[attr-defined]  # the struct is made at run time
-        uids = uids_of([row.uid for row in rows])  # type: ignore[attr-defined]  # as above
+        uids = batch_of([row.uid for row in rows])  # type: ignore[attr-defined]  # as above
         return None if times_s is None or uids is None else Visits(times_s, uids, records=len(rows))
 
     def _line_by_line(self, block: bytes, ends: I64Array) -> Visits:
@@ -177,7 +178,7 @@ def _joined(parts: list[Visits]) -> Visits:
         return Visits(np.empty(0, np.int64), [])
     return Visits(
         np.concatenate([part.event_times_s for part in parts]),
-        [uid for part in parts for uid in part.uids],
+        joined([part.uids for part in parts]),
         [one for part in parts for one in part.refused],
         sum(part.records for part in parts),
         [line for part in parts for line in part.lines or ()],

@@ -136,8 +136,8 @@ def test_the_process_ends_when_nobody_listens() -> None:
     alone = Decoding(FieldSettings(), print)
     alone.add([batch(0)])
     assert alone._helper is not None
-    process = alone._helper._process
-    assert process.stdin is not None
-    process.stdin.close()
+    process = alone._helper._group.process
+    alone._helper.hang_up()
     assert process.wait(10) == 0
+    alone._helper._jobs = os.open(os.devnull, os.O_WRONLY)  # to be closed once more
     alone.close()

@@ -69,14 +69,14 @@ BAD_RECORDS = [
 @pytest.mark.parametrize(("record", "uid"), GOOD_RECORDS)
 def test_a_visit(record: bytes, uid: str) -> None:
     visits = VisitDecoder(DEFAULT_FIELDS).decode(record + b"\n")
-    assert (visits.event_times_s.tolist(), visits.uids, visits.refused) == ([T], [uid], [])
+    assert (visits.event_times_s.tolist(), list(visits.uids), visits.refused) == ([T], [uid], [])
 
 
 @pytest.mark.parametrize(("record", "reason"), BAD_RECORDS)
 def test_a_refused_record(record: bytes, reason: Reason) -> None:
     visits = VisitDecoder(DEFAULT_FIELDS).decode(GOOD + b"\n" + record + b"\n" + GOOD + b"\n")
     assert [(one.line, one.start, one.record, one.reason) for one in visits.refused] == [(1, 28, record, reason)]
-    assert visits.uids == ["a", "a"]
+    assert list(visits.uids) == ["a", "a"]
     assert visits.records == 3
 
 
@@ -126,7 +126,7 @@ def test_fields_by_key_and_by_path() -> None:
     assert decoder.decode_one(literal) == (T, "b")
     assert decoder.decode_one(b'{"event":5,"user":{"id":"a"}}') is Reason.NO_TS
     other = VisitDecoder(FieldSettings(ts_field="t", uid_field="visitor"))
-    assert other.decode(b'{"t":1468244384,"visitor":"a","ts":1,"uid":"x"}\n').uids == ["a"]
+    assert list(other.decode(b'{"t":1468244384,"visitor":"a","ts":1,"uid":"x"}\n').uids) == ["a"]
 
 
 def test_a_record_never_raises_whatever_its_bytes() -> None:

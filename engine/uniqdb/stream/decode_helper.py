@@ -3,13 +3,14 @@
 import mmap
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
 
 import msgspec
 
-from uniqdb.stream.decode_process import READY, SLOT_BYTES, SLOTS, FileJob, Job, Section
+from uniqdb.stream.decode_process import SLOT_BYTES, SLOTS, FileJob, Job, Section
 from uniqdb.visit import FieldSettings
 
 PATIENCE_S = 60.0
@@ -18,46 +19,30 @@ _END_S = 5.0
 
 
 class DecodeHelper:
-    """The other process. Its answers come in the order of the jobs."""
+    """A process that decodes. Its answers come in the order of the jobs."""
 
-    def __init__(self, fields: FieldSettings, file: int | None = None) -> None:
-        """``file``: the descriptor of a file whose stretches it is to decode. Raises OSError."""
-        descriptor = _shared_memory(SLOTS * SLOT_BYTES)
-        try:
-            given = (descriptor,) if file is None else (descriptor, file)
-            self._memory = mmap.mmap(descriptor, SLOTS * SLOT_BYTES)
-            # -P: modules of the working directory are none of its business. A session of its own: Ctrl-C is for us.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "uniqdb.stream.decode_process", *map(str, given)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                pass_fds=given,
-                start_new_session=True,
-                bufsize=0,
-            )
-        finally:
-            os.close(descriptor)
-        self._view = memoryview(self._memory)
+    def __init__(self, group: "_Group", memory: mmap.mmap, jobs: int, answers: int) -> None:
+        """``jobs``, ``answers``: descriptors of pipes to and from it. See `start_helpers`."""
+        self._group, self._memory, self._jobs, self._results = group, memory, jobs, answers
+        self._view = memoryview(memory)
         self._answers = b""
-        self._begun = False
         self._submitted = self._answered = 0
-        self._tell(msgspec.json.encode(fields) + b"\n")
-
-    @property
-    def process_id(self) -> int:
-        """Its number in the system."""
-        return self._process.pid
+        self.process_id: int | None = None
+        """Its number in the system; None until it has come up."""
 
     def has_ended(self) -> bool:
         """Whether it is gone."""
-        return self._process.poll() is not None
+        return self._group.process.poll() is not None
 
     def is_ready(self) -> bool:
         """Whether it has come up; this does not wait."""
-        if not self._begun:
-            self._begun = self._line(0) == READY
-        return self._begun
+        if self.process_id is None and (line := self._line(0)) is not None:
+            self.process_id = int(line)
+        return self.process_id is not None
+
+    def begin(self, fields: FieldSettings) -> None:
+        """Tell it how records are read: the first thing that it is told."""
+        self._tell(msgspec.json.encode(fields) + b"\n")
 
     def submit(self, blocks: list[bytes], records: list[int]) -> bool:
         """Have blocks decoded, at most `SLOT_BYTES` in all, and at most `SLOTS` jobs at once. False: it is gone."""
@@ -92,39 +77,106 @@ class DecodeHelper:
         return self._view[at : at + max(int(line), 0)]
 
     def close(self) -> None:
-        """End it; what it has not answered is gone."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
+        """End it, and those that were started with it; what they have not answered is gone."""
+        self._group.end()
+
+    def hang_up(self) -> None:
+        """Tell it that there are no more jobs."""
+        os.close(self._jobs)
+
+    def release(self) -> None:
+        """Give back what it was heard by, once it has ended."""
+        os.close(self._results)
         self._view.release()
         self._memory.close()
 
     def _tell(self, line: bytes) -> bool:
-        assert self._process.stdin is not None
         try:
-            self._process.stdin.write(line)
+            while line:
+                line = line[os.write(self._jobs, line) :]
         except OSError:  # it has ended
             return False
         return True
 
     def _line(self, timeout_s: float) -> bytes | None:
         """The next line it writes; None if none comes in time."""
-        assert self._process.stdout is not None
         while b"\n" not in self._answers:
-            if not select.select([self._process.stdout], [], [], timeout_s)[0]:
+            if not select.select([self._results], [], [], timeout_s)[0]:
                 return None
-            piece = os.read(self._process.stdout.fileno(), 4096)
+            piece = os.read(self._results, 4096)
             if not piece:
                 return None
             self._answers += piece
         line, _, self._answers = self._answers.partition(b"\n")
         return line + b"\n"
+
+
+def start_helpers(fields: FieldSettings, count: int = 1, file: int | None = None) -> list[DecodeHelper]:
+    """Start so many processes. ``file``: the descriptor of a file whose stretches they are to decode.
+
+    They are one program that divides itself once it is up: what a Python with numpy needs to start, 0.15 s of a core,
+    is spent once. Raises OSError.
+    """
+    given: list[tuple[int, int, int]] = []
+    kept: list[tuple[mmap.mmap, int, int]] = []
+    try:
+        for _ in range(count):
+            memory = _shared_memory(SLOTS * SLOT_BYTES)
+            jobs, tell = os.pipe()
+            hear, answers = os.pipe()
+            given.append((memory, jobs, answers))
+            kept.append((mmap.mmap(memory, SLOTS * SLOT_BYTES), tell, hear))
+        group = _Group(_start(given, file))
+    except BaseException:
+        for mapped, *descriptors in kept:
+            mapped.close()
+            for one in descriptors:
+                os.close(one)
+        raise
+    finally:
+        for descriptors_given in given:
+            for one in descriptors_given:
+                os.close(one)
+    group.helpers = [DecodeHelper(group, *one) for one in kept]
+    for helper in group.helpers:
+        helper.begin(fields)
+    return list(group.helpers)
+
+
+def _start(given: list[tuple[int, int, int]], file: int | None) -> "subprocess.Popen[bytes]":
+    descriptors = [one for some in given for one in some]
+    workers = ["-".join(map(str, some)) for some in given]
+    # -P: modules of the working directory are none of its business. A session of its own: Ctrl-C is for us.
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "uniqdb.stream.decode_process", str(-1 if file is None else file), *workers],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=descriptors if file is None else [*descriptors, file],
+        start_new_session=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # its threads would only cost memory, and time at the start
+    )
+
+
+class _Group:
+    """The processes that were started together."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
+        self.helpers: list[DecodeHelper] = []
+
+    def end(self) -> None:
+        """Wait until all have ended, for a while; then kill them."""
+        helpers, self.helpers = self.helpers, []
+        for one in helpers:
+            one.hang_up()
+        try:
+            self.process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        for one in helpers:
+            one.release()
 
 
 def _shared_memory(size_bytes: int) -> int:

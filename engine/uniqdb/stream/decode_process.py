@@ -1,9 +1,11 @@
-"""Decodes records in a process of its own: `python -m uniqdb.stream.decode_process MEMORY_FD [FILE_FD]`.
+"""Decodes records in processes of their own: `python -m uniqdb.stream.decode_process FILE WORKER ...`.
 
-Parent and child share memory that is divided into slots. The parent puts blocks into a slot, or names a stretch of the
-file, and writes one line to the child's standard input; the child puts what it found into the slot and answers with a
-line. The child has no state beyond the settings of its first line, and ends when its standard input does, so also when
-the parent was killed.
+FILE is a descriptor, -1 for none; a WORKER is three: shared memory, a pipe to it, a pipe from it, as ``3-4-5``. For
+each worker but the last the program divides itself.
+
+Parent and worker share memory that is divided into slots. The parent puts blocks into a slot, or names a stretch of the
+file, and writes one line to the pipe; the worker puts what it found into the slot and answers with a line. A worker has
+no state beyond the settings of its first line, and ends when its pipe does, so also when the parent was killed.
 """
 
 import mmap
@@ -21,7 +23,6 @@ from uniqdb.visit_decoder import VisitDecoder, line_ends
 SLOT_BYTES = 32 * 2**20
 """A job with more is not handed over."""
 SLOTS = 2
-READY = b"ready\n"
 
 
 class Section(msgspec.Struct, frozen=True, array_like=True):
@@ -181,10 +182,13 @@ class FileReader:
 
 
 def serve(memory: mmap.mmap, jobs: IO[bytes], answers: IO[bytes], file: int | None = None) -> None:
-    """Carry out jobs until there are no more. An answer is the number of bytes in the slot, -1 if there are none."""
+    """Carry out jobs until there are no more.
+
+    The first answer is the process id, any other the number of bytes in the slot, -1 if there are none.
+    """
     decoder = VisitDecoder(msgspec.json.decode(jobs.readline(), type=FieldSettings))
     reader = None if file is None else FileReader(file, decoder)
-    answers.write(READY)
+    answers.write(b"%d\n" % os.getpid())
     answers.flush()
     for line in jobs:
         job = msgspec.json.decode(line, type=Job | FileJob)
@@ -201,11 +205,39 @@ def serve(memory: mmap.mmap, jobs: IO[bytes], answers: IO[bytes], file: int | No
         answers.flush()
 
 
+def work(own: list[int], others: list[list[int]], file: int | None) -> None:
+    """Be the worker with these descriptors: those of the others would keep their pipes open."""
+    for descriptor in (one for some in others for one in some):
+        os.close(descriptor)
+    memory, jobs, answers = own
+    with (
+        mmap.mmap(memory, SLOTS * SLOT_BYTES) as shared,
+        os.fdopen(jobs, "rb") as jobs_file,
+        os.fdopen(answers, "wb") as answers_file,
+    ):
+        os.close(memory)
+        serve(shared, jobs_file, answers_file, file)
+
+
+def main(file: int, workers: list[list[int]]) -> None:
+    """Divide, and work."""
+    given = None if file < 0 else file
+    children: list[int] = []
+    for number, own in enumerate(workers[:-1]):
+        child = os.fork()
+        if child == 0:
+            work(own, workers[number + 1 :], given)  # those before it were closed here
+            os._exit(0)
+        children.append(child)
+        for descriptor in own:
+            os.close(descriptor)
+    work(workers[-1], [], given)
+    for child in children:
+        os.waitpid(child, 0)
+
+
 if __name__ == "__main__":
     import gc
 
     gc.disable()  # a job makes ten thousands of objects and no cycles
-    descriptor, *files = map(int, sys.argv[1:])
-    with mmap.mmap(descriptor, SLOTS * SLOT_BYTES) as shared:
-        os.close(descriptor)
-        serve(shared, sys.stdin.buffer, sys.stdout.buffer, files[0] if files else None)
+    main(int(sys.argv[1]), [list(map(int, one.split("-"))) for one in sys.argv[2:]])

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from uniqdb.stream.decode_helper import PATIENCE_S, DecodeHelper
+from uniqdb.stream.decode_helper import PATIENCE_S, DecodeHelper, start_helpers
 from uniqdb.stream.decode_process import SLOT_BYTES, SLOTS, unpack, visits_of
 from uniqdb.stream.kafka_batch import PartitionBatch
 from uniqdb.visit import FieldSettings, Visits
@@ -99,7 +99,7 @@ class Decoding:
     def _is_ready(self) -> bool:
         if self._helper is None and self._may_start:
             try:
-                self._helper = DecodeHelper(self._fields)
+                (self._helper,) = start_helpers(self._fields)
             except OSError as error:  # too many processes, no memory: it goes without
                 self._may_start = False
                 self._on_log(f"records are decoded in this process: {error}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from uniqdb.stream.decode_helper import PATIENCE_S, DecodeHelper
+from uniqdb.stream.decode_helper import PATIENCE_S, start_helpers
 from uniqdb.stream.decode_process import SLOTS, Stretch, unpack_stretch
 from uniqdb.stream.line_block import LineBlock, cut
 from uniqdb.uid_batch import joined
@@ -44,13 +44,7 @@ class FileStretches:
     def __init__(self, descriptor: int, fields: FieldSettings, processes: int) -> None:
         """Start so many processes. Raises OSError."""
         self._descriptor = descriptor
-        self._helpers: list[DecodeHelper] = []
-        try:
-            for _ in range(processes):
-                self._helpers.append(DecodeHelper(fields, descriptor))
-        except OSError:
-            self.close()
-            raise
+        self._helpers = start_helpers(fields, processes, descriptor)
 
     def is_ready(self) -> bool:
         """Whether all of them have come up; this does not wait."""
@@ -59,8 +53,8 @@ class FileStretches:
     def close(self) -> None:
         """End the processes."""
         helpers, self._helpers = self._helpers, []
-        for one in helpers:
-            one.close()
+        if helpers:
+            helpers[0].close()  # with it the others
 
     def blocks(self, position: int, line: int, lines_max: int, line_bytes: float) -> Iterator[LineBlock]:
         """Blocks of about ``lines_max`` lines from ``position`` on, where a line begins, as far as they can be had.
