@@ -15,6 +15,7 @@ from uniqdb.limits import (
     AHEAD_LIMIT_S,
     COMMIT_VISITS,
     COMMIT_VISITS_MAX,
+    DECODE_PROCESSES_MAX,
     LATE_LIMIT_S,
     LINE_BYTES_LIMIT,
     LINE_BYTES_MAX,
@@ -66,6 +67,15 @@ LateLimitOption = Annotated[
         metavar="S", min=0, help=f"A visit so far behind the others counts at once [default: {LATE_LIMIT_S}]."
     ),
 ]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=0,
+        max=DECODE_PROCESSES_MAX,
+        help="Other processes that decode a large plain file; 0: none [default: one per core].",
+    ),
+]
 CloseOption = Annotated[bool, typer.Option("--close", help="At the end, close the buckets that are still open, too.")]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Refuse the input at its first bad record.")]
 AgainOption = Annotated[bool, typer.Option("--again", help="Read a file anew that was read before.")]
@@ -93,6 +103,7 @@ def ingest(
     strict: StrictOption = False,
     again: AgainOption = False,
     source_name: SourceNameOption = "",
+    processes: ProcessesOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Count the visits of files or a pipe. Creates the store if there is none.
@@ -123,7 +134,9 @@ def ingest(
     _assert_possible(files, follow=follow, close=close, source_name=source_name)
     from uniqdb.quarantine import counted_only
 
-    options = dataclasses.replace(_options(settings), strict=strict, again=again, source_name=source_name)
+    options = dataclasses.replace(
+        _options(settings), strict=strict, again=again, source_name=source_name, processes=processes
+    )
     with stop_on_signals() as stop, _open_for_ingest(files, settings) as (engine, announce):
         if follow:
             announce()

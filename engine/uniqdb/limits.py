@@ -66,6 +66,8 @@ NO_VISIT_RECORDS = 1_000
 COMMIT_VISITS = 50_000
 COMMIT_INTERVAL_S = 1.0
 COMMIT_VISITS_MAX = 1_000_000
+DECODE_PROCESSES_MAX = 4
+"""More processes that decode a file have nothing to do: what is done with its visits takes about half as long."""
 SCATTERED_COMMIT_FACTOR = 10
 """Input in no order touches most buckets with every commit: commits of so many times the visits save half the work."""
 

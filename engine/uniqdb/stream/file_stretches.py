@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from uniqdb.limits import DECODE_PROCESSES_MAX
 from uniqdb.stream.decode_helper import PATIENCE_S, start_helpers
 from uniqdb.stream.decode_process import SLOTS, Stretch, unpack_stretch
 from uniqdb.stream.line_block import LineBlock, cut
@@ -18,8 +19,6 @@ from uniqdb.visit import FieldSettings, I64Array, Visits
 
 WORTH_BYTES = 16 * 2**20
 """With so much of a file to read it is worth starting processes."""
-PROCESSES_MAX = 4
-"""More have nothing to do: what this process does with the visits takes about half as long as decoding them."""
 _STRETCH_BYTES_MAX, _STRETCH_BYTES_MIN = 4 * 2**20, 64 * 2**10
 _STRETCHES_PER_BLOCK = 4
 _NO_ENDS: I64Array = np.empty(0, np.int64)
@@ -32,10 +31,8 @@ def usable_cores() -> int:
 
 def processes_for(wanted: int | None) -> int:
     """How many processes decode; ``wanted`` None: one per core, none where there is only one."""
-    if wanted is not None:
-        return min(wanted, PROCESSES_MAX)
     cores = usable_cores()
-    return min(cores, PROCESSES_MAX) if cores > 1 else 0
+    return min((cores if cores > 1 else 0) if wanted is None else wanted, DECODE_PROCESSES_MAX)
 
 
 class FileStretches:
