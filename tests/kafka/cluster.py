@@ -156,7 +156,10 @@ class Cluster:
         )
 
     def write(self, topic: str, values: Iterable[bytes | None], partition: int = 0, **message: Any) -> None:
-        producer = Producer(self._config | {"message.max.bytes": 20_000_000, "linger.ms": 5})
+        # Idempotent: the leader of a topic that was just made may refuse the first batch but not the second.
+        producer = Producer(
+            self._config | {"message.max.bytes": 20_000_000, "linger.ms": 5, "enable.idempotence": True}
+        )
         self._produce(producer, topic, values, partition=partition, **message)
         assert producer.flush(LIMIT_S) == 0
 

@@ -6,6 +6,7 @@ carries the uuid in a header, by which a publisher knows its own output again.
 """
 
 import contextlib
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -64,8 +65,13 @@ class Publisher:
     `KafkaSettings.start_timeout_s`, PublishRefused without the right to publish.
     """
 
-    def __init__(self, settings: KafkaSettings, store_uuid: str, hooks: KafkaHooks | None = None) -> None:
-        """``store_uuid``: the text of the store's uuid; a predecessor with the same one is shut out from now on."""
+    def __init__(
+        self, settings: KafkaSettings, store_uuid: str, hooks: KafkaHooks | None = None, *, waits: bool = True
+    ) -> None:
+        """``store_uuid``: the text of the store's uuid; a predecessor with the same one is shut out from now on.
+
+        ``waits`` False: Kafka is asked for that, which takes half a second, while the caller goes on; see `has_begun`.
+        """
         self._settings, self._store_uuid = settings, store_uuid
         self._hooks = hooks or KafkaHooks()
         self._log = RareLog(self._hooks.on_log)
@@ -75,7 +81,33 @@ class Publisher:
         self._producer: Producer | None = None
         self._is_fenced = False
         self._undelivered: list[KafkaError] = []
-        self._ready(settings.start_timeout_s)
+        self._is_closing = False
+        self._beginning: threading.Thread | None = None
+        self._begin_error: UniqdbError | None = None
+        if waits:
+            self._ready(settings.start_timeout_s)
+        else:
+            self._beginning = threading.Thread(target=self._begin, name="uniqdb-publisher", daemon=True)
+            self._beginning.start()
+
+    def has_begun(self) -> bool:
+        """Whether publishing would not have to wait for the beginning. Raises as the constructor does.
+
+        Where no broker has answered that is no error: the next `publish` asks again.
+        """
+        if self._beginning is not None:
+            if self._beginning.is_alive():
+                return False
+            self._beginning = None
+            if self._begin_error is not None and not isinstance(self._begin_error, KafkaUnreachable):
+                raise self._begin_error
+        return True
+
+    def _begin(self) -> None:
+        try:
+            self._begun(self._settings.start_timeout_s)
+        except UniqdbError as error:
+            self._begin_error = error
 
     def publish(self, records: Sequence[OutgoingRecord], timeout_s: float = PUBLISH_TIMEOUT_S) -> None:
         """Publish the records in one transaction; returns when it is committed. Nothing is read of a part of it.
@@ -142,6 +174,9 @@ class Publisher:
 
     def close(self) -> None:
         """Undo what is under way and leave. A second call does nothing."""
+        self._is_closing = True
+        if self._beginning is not None:
+            self._beginning.join(CLOSE_TIMEOUT_S)
         producer = self._producer
         if producer is not None and not self._is_fenced:
             with contextlib.suppress(KafkaException):  # most often: no transaction is under way
@@ -152,10 +187,17 @@ class Publisher:
 
     def _ready(self, timeout_s: float) -> Producer:
         """A producer that has shut out all its predecessors."""
+        if self._beginning is not None:
+            self._beginning.join(timeout_s)
+            if not self.has_begun():
+                raise KafkaUnreachable(
+                    "Kafka has not yet answered that publishing may begin", hint="wait, or look at the brokers' logs"
+                )
         if self._is_fenced:
             raise self._fenced()
-        if self._producer is not None:
-            return self._producer
+        return self._begun(timeout_s) if self._producer is None else self._producer
+
+    def _begun(self, timeout_s: float) -> Producer:
         end_at_s = time.monotonic() + timeout_s
         config: dict[str, Any] = {
             **self._settings.for_producer(self._store_uuid),
@@ -173,7 +215,7 @@ class Publisher:
                 return producer
             except KafkaException as error:
                 cause: KafkaError = error.args[0]
-                out_of_time = self._hooks.should_stop() or time.monotonic() >= end_at_s
+                out_of_time = self._is_closing or self._hooks.should_stop() or time.monotonic() >= end_at_s
                 if cause.retriable() and not out_of_time:
                     self._tell(cause)
                     continue

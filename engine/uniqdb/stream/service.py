@@ -66,7 +66,7 @@ class StreamService:
         stored = self._stored()
         give_up_at_s = None if stored else time.monotonic() + settings.start_timeout_s
         topics = options.rules.topics.names()
-        self._publisher = self._patiently(lambda: Publisher(settings, engine.store_uuid, self._hooks), give_up_at_s)
+        self._publisher = Publisher(settings, engine.store_uuid, self._hooks, waits=False)
         self._patiently(lambda: self._publisher.assert_ours(topics, options.take_over), give_up_at_s)
         self._patiently(lambda: self._publisher.ensure_topics(topics), give_up_at_s)
         positions = {place.partition: place.next_offset for place in stored}
@@ -129,7 +129,8 @@ class StreamService:
         self._observer.turned(now, self.summary.records)
         if self._is_due(now):
             self._commit(windows=self._due_windows(now))
-            if not self._reads_history() or now.monotonic_s - self._published_at_s >= HISTORY_INTERVAL_S:
+            is_time = not self._reads_history() or now.monotonic_s - self._published_at_s >= HISTORY_INTERVAL_S
+            if is_time and self._publisher.has_begun():
                 self._published_at_s = now.monotonic_s
                 self._publishing.turn(self._urgency())
                 self.summary.published = self._publishing.published
@@ -367,8 +368,7 @@ class StreamService:
 
     def _is_empty(self, commit: Commit) -> bool:
         closes = self._closes_soon() and bool(commit.sources)
-        something = commit.advances or commit.published or commit.windows or commit.gaps or closes
-        return not something
+        return not (commit.advances or commit.published or commit.windows or commit.gaps or closes)
 
     def _gaps(self, rows: dict[int, SourceRow]) -> list[GapRow]:
         """Gaps that the source reports, and where open ones end: with the clock of what came after them."""
