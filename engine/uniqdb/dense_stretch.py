@@ -111,7 +111,10 @@ def _limits_inside(all_s: I64Array, standing: Standing) -> _Limits:
     parts_s = all_s[first : first + (number + parts - 1) * LIMITS_EVERY_VISITS].reshape(-1, LIMITS_EVERY_VISITS)
     windows = np.lib.stride_tricks.sliding_window_view
     span_s = windows(parts_s.max(axis=1), parts).max(axis=1) - windows(parts_s.min(axis=1), parts).min(axis=1)
-    dense = (span_s < dense_span_s(standing.configured)).tolist()
+    is_dense_there = span_s < dense_span_s(standing.configured)
+    if now == standing.configured and is_dense_there.all():  # the rule: nothing changes
+        return _Limits((now.ahead_limit_s,) * 2, (now.late_limit_s,) * 2, [], visits)
+    dense = is_dense_there.tolist()
     steps = []
     for index, is_dense in enumerate(dense):
         visit = first + index * LIMITS_EVERY_VISITS

@@ -99,20 +99,24 @@ class _Table:
         return slots
 
     def find(self, rows: U64Array) -> I64Array:
-        found = np.full(len(rows), -1, np.int64)
-        last = len(self._ordinals) - 1
-        pending, slots = np.arange(len(rows)), self._home(rows)
+        found, further, slots = self._look(rows, self._home(rows))
+        pending = further
         while len(pending):
-            ordinals, kept = self._ordinals.take(slots), self._keys.take(slots, axis=0)
-            kept ^= rows
-            differs = kept[:, 0]
-            for word in range(1, rows.shape[1]):
-                differs |= kept[:, word]
-            same = differs == 0
-            found[pending[same]] = ordinals[same]
-            further = np.flatnonzero(~same & (ordinals != _EMPTY))
-            pending, rows, slots = pending[further], rows[further], (slots[further] + 1) & last
+            rows = rows[further]
+            there, further, slots = self._look(rows, slots)
+            found[pending] = there
+            pending = pending[further]
         return found
+
+    def _look(self, rows: U64Array, slots: I64Array) -> tuple[I64Array, I64Array, I64Array]:
+        """The ordinals in these slots where the row is the one asked for, else -1; which to seek further, and where."""
+        ordinals, kept = self._ordinals.take(slots), self._keys.take(slots, axis=0)
+        kept ^= rows
+        differs = kept[:, 0]
+        for word in range(1, rows.shape[1]):
+            differs |= kept[:, word]
+        further = np.flatnonzero((differs != 0) & (ordinals != _EMPTY))
+        return np.where(differs == 0, ordinals, -1), further, (slots[further] + 1) & (len(self._ordinals) - 1)
 
     def add(self, rows: U64Array, ordinals: I64Array) -> None:
         if 2 * (self._used + len(rows)) > len(self._ordinals):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 import msgspec
 
@@ -83,6 +84,12 @@ class DecodeHelper:
     def hang_up(self) -> None:
         """Tell it that there are no more jobs."""
         os.close(self._jobs)
+
+    def outlast(self, until_s: float) -> None:
+        """Wait for its end, up to a moment (monotonic): it closes its pipe."""
+        while select.select([self._results], [], [], max(until_s - time.monotonic(), 0))[0]:
+            if not os.read(self._results, 4096):
+                return
 
     def release(self) -> None:
         """Give back what it was heard by, once it has ended."""
@@ -168,10 +175,13 @@ class _Group:
     def end(self) -> None:
         """Wait until all have ended, for a while; then kill them."""
         helpers, self.helpers = self.helpers, []
+        until_s = time.monotonic() + _END_S
         for one in helpers:
             one.hang_up()
+        for one in helpers:  # `wait` alone would sleep between looks
+            one.outlast(until_s)
         try:
-            self.process.wait(_END_S)
+            self.process.wait(max(until_s - time.monotonic(), 0.1))
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

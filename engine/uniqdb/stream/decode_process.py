@@ -22,7 +22,7 @@ from uniqdb.visit_decoder import VisitDecoder, line_ends
 
 SLOT_BYTES = 32 * 2**20
 """A job with more is not handed over."""
-SLOTS = 2
+SLOTS = 4
 
 
 class Section(msgspec.Struct, frozen=True, array_like=True):
@@ -82,8 +82,6 @@ class _Found(msgspec.Struct, frozen=True, array_like=True, gc=False):
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(list[_Found | None])
 _STRETCHES = msgspec.msgpack.Decoder(Stretch)
-_BEYOND_BYTES = 16 * 1024
-"""So much more is read at once, in which the last line of a stretch usually ends."""
 
 
 def visits_of(decoder: VisitDecoder, block: bytes, records: int) -> Visits | None:
@@ -134,51 +132,41 @@ def unpack_stretch(packed: memoryview) -> Stretch:
 
 
 class FileReader:
-    """Reads stretches of one file into memory that is used again and again: fresh memory costs as much as decoding."""
+    """Decodes stretches of one file where the system keeps it: copying it costs a tenth of decoding it.
+
+    Should the file be shortened meanwhile, the system ends this process; the one that asked goes on by itself.
+    """
 
     def __init__(self, descriptor: int, decoder: VisitDecoder) -> None:
-        self._descriptor, self._decoder, self._memory = descriptor, decoder, bytearray()
+        self._descriptor, self._decoder = descriptor, decoder
 
     def stretch(self, start: int, end: int) -> Stretch | None:
         """The lines that begin in ``[start, end)``; None if the file is shorter, or the last one is too long."""
-        origin = max(start - 1, 0)  # a line begins at ``start`` if a line break stands before it
-        size_bytes = self._read(origin, 0, end + _BEYOND_BYTES - origin)
-        if origin + size_bytes < end:
+        file_bytes = os.fstat(self._descriptor).st_size
+        if file_bytes < end:
             return None
-        first = 0 if start == 0 else self._memory.find(b"\n", 0, size_bytes) + 1
-        if start and not 0 < first <= end - 1 - origin:
-            return Stretch(end, end, 0, is_plain=True)
-        stop = self._memory.find(b"\n", end - 1 - origin, size_bytes) + 1
-        while not stop:
-            more = self._read(origin + size_bytes, size_bytes, _BEYOND_BYTES)
-            if not more or size_bytes - (end - origin) > self._decoder.settings.line_bytes_max:
+        origin = max(start - 1, 0)  # a line begins at ``start`` if a line break stands before it
+        base = origin - origin % mmap.ALLOCATIONGRANULARITY
+        limit = min(file_bytes, end + self._decoder.settings.line_bytes_max + 1) - base
+        with mmap.mmap(self._descriptor, limit, mmap.MAP_SHARED, mmap.PROT_READ, offset=base) as mapped:
+            first = mapped.find(b"\n", origin - base, end - base) + 1 if start else 0
+            if start and not 0 < first < end - base:
+                return Stretch(end, end, 0, is_plain=True)
+            stop = mapped.find(b"\n", end - 1 - base, limit) + 1
+            if not stop:
                 return None
-            stop = self._memory.find(b"\n", size_bytes, size_bytes + more) + 1
-            size_bytes += more
-        return self._decoded(origin, memoryview(self._memory)[first:stop], first)
+            with memoryview(mapped) as view, view[first:stop] as block:
+                return self._decoded(base + first, block)
 
-    def _decoded(self, origin: int, block: memoryview, first: int) -> Stretch:
+    def _decoded(self, first: int, block: memoryview) -> Stretch:
         ends = line_ends(block)
         visits = self._decoder.plain(block, ends)
-        bounds = origin + first, origin + first + len(block), len(ends)
+        bounds = first, first + len(block), len(ends)
         if visits is None:
             return Stretch(*bounds, is_plain=False)
         uids = visits.uids if isinstance(visits.uids, UidBatch) else UidBatch.of(visits.uids)
         columns = visits.event_times_s.tobytes(), uids.raw.tobytes(), uids.lengths.tobytes()
         return Stretch(*bounds, True, *columns)
-
-    def _read(self, position: int, at: int, size_bytes: int) -> int:
-        """Read so many bytes to ``at`` in memory, fewer only at the end of the file; returns how many."""
-        if len(self._memory) < at + size_bytes:
-            self._memory.extend(bytes(at + size_bytes - len(self._memory)))
-        done = 0
-        with memoryview(self._memory) as memory:
-            while done < size_bytes:
-                read = os.preadv(self._descriptor, [memory[at + done : at + size_bytes]], position + done)
-                if not read:
-                    break
-                done += read
-        return done
 
 
 def serve(memory: mmap.mmap, jobs: IO[bytes], answers: IO[bytes], file: int | None = None) -> None:
@@ -234,6 +222,7 @@ def main(file: int, workers: list[list[int]]) -> None:
     work(workers[-1], [], given)
     for child in children:
         os.waitpid(child, 0)
+    os._exit(0)  # there is nothing to be tidied up, and somebody waits
 
 
 if __name__ == "__main__":
