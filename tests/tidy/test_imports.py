@@ -87,7 +87,7 @@ DOORS = {
     "confluent_kafka": {
         *("uniqdb.stream.kafka_source", "uniqdb.stream.kafka_topic", "uniqdb.stream.publisher"),
         *("uniqdb.stream.kafka_admin", "uniqdb.stream.record_producer", "uniqdb.stream.topic_watcher"),
-        "uniqdb.stream.offset_report",
+        *("uniqdb.stream.offset_report", "uniqdb.stream.kafka_messages"),
     },
     "prometheus_client": {"uniqdb_cli.metrics_server"},
 }

@@ -11,15 +11,14 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
-from operator import itemgetter
 
-import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import TopicDescription
 
 from uniqdb.errors import KafkaUnreachable, OffsetsLost, UsageError
 from uniqdb.stream.kafka_batch import Gap, GapReason, PartitionBatch
 from uniqdb.stream.kafka_identity import StoredPlace, TopicFacts, TopicIdentity, accepted_change, recreated
+from uniqdb.stream.kafka_messages import batch_of, by_partition, offsets_of
 from uniqdb.stream.kafka_settings import CLIENT_LOG, Accept, KafkaHooks, KafkaSettings, RareLog, Start
 from uniqdb.stream.kafka_topic import (
     REQUEST_TIMEOUT_S,
@@ -29,7 +28,6 @@ from uniqdb.stream.kafka_topic import (
 )
 from uniqdb.stream.offset_fence import OffsetFence, Passed
 from uniqdb.stream.offset_report import OffsetReports
-from uniqdb.visit import I64Array
 
 CHECK_INTERVAL_S = 5.0
 """So often the topic is looked at while it is read: whether it is still the same, and how many partitions it has."""
@@ -286,12 +284,12 @@ class KafkaSource:
             self._fail(unreachable(self._settings, KafkaException(error)))
 
     def _batches(self, records: list[Message], ends: Mapping[int, int]) -> list[PartitionBatch]:
-        groups = _by_partition(records)
+        groups = by_partition(records)
         found: list[PartitionBatch] = []
         for partition in sorted(groups.keys() | ends.keys()):
             group = groups.get(partition, [])
             first_offset = self._fence.next_offsets[partition]
-            offsets = np.fromiter(map(Message.offset, group), np.int64, len(group))
+            offsets = offsets_of(group)
             passed = self._fence.admit(partition, offsets)
             at_end = Passed(0, 0)
             if passed.jump is None and partition in ends:
@@ -300,7 +298,7 @@ class KafkaSource:
             if next_offset > first_offset:
                 used = slice(passed.start, passed.stop)
                 skipped = passed.skipped + at_end.skipped
-                found.append(_batch(partition, (first_offset, next_offset), group[used], offsets[used], skipped))
+                found.append(batch_of(partition, (first_offset, next_offset), group[used], offsets[used], skipped))
             if jump := passed.jump or at_end.jump:
                 what = f"topic {self.topic}, partition {partition}: offsets {jump[0]:,} to {jump[1]:,}"
                 self._log.say("jump", f"{what} did not come; reading them again")
@@ -369,32 +367,3 @@ def _end_of_what_was_kept(reason: str) -> int | None:
     """Where a log was cut back to that has grown again, by the client's words: an unclean election leaves it so."""
     found = re.search(r"truncation detected .*broker end offset is (\d+)", reason)
     return int(found[1]) if found else None
-
-
-def _by_partition(records: list[Message]) -> dict[int, list[Message]]:
-    """The records of each partition, in their order."""
-    numbers = np.fromiter(map(Message.partition, records), np.int64, len(records))
-    if not len(records) or (numbers == numbers[0]).all():
-        return {int(numbers[0]): records} if records else {}
-    order = np.argsort(numbers, kind="stable")
-    starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
-    stops = [*starts[1:].tolist(), len(order)]
-    return {
-        int(numbers[order[start]]): [records[index] for index in order[start:stop].tolist()]
-        for start, stop in zip(starts.tolist(), stops, strict=True)
-    }
-
-
-def _batch(
-    partition: int, covered: tuple[int, int], records: list[Message], offsets: I64Array, skipped: int
-) -> PartitionBatch:
-    # Where there is no timestamp the client says -1, as we do.
-    times_ms = np.fromiter(map(itemgetter(1), map(Message.timestamp, records)), np.int64, len(records))
-    return PartitionBatch(
-        partition,
-        *covered,
-        list(map(Message.value, records)),
-        times_ms,
-        offsets,
-        skipped,
-    )
