@@ -52,8 +52,8 @@ class Cluster:
         return KafkaSettings(client={"bootstrap.servers": self.broker.bootstrap}, **options)
 
     def create(self, topic: str, partitions: int = 1, **config: Any) -> str:
-        """Keywords are settings of the topic, with _ for the dots."""
-        dotted = {key.replace("_", "."): str(value) for key, value in config.items()}
+        """Keywords are settings of the topic, with _ for the dots. Records are kept, however old their times are."""
+        dotted = {"retention.ms": "-1"} | {key.replace("_", "."): str(value) for key, value in config.items()}
         new = NewTopic(topic, partitions, 1, config=dotted)
         self._change(
             lambda: self._admin.create_topics([new], request_timeout=REQUEST_S), KafkaError.TOPIC_ALREADY_EXISTS
@@ -156,10 +156,9 @@ class Cluster:
         )
 
     def write(self, topic: str, values: Iterable[bytes | None], partition: int = 0, **message: Any) -> None:
-        # Idempotent: the leader of a topic that was just made may refuse the first batch but not the second.
-        producer = Producer(
-            self._config | {"message.max.bytes": 20_000_000, "linger.ms": 5, "enable.idempotence": True}
-        )
+        # One after the other: the leader of a topic that was just made may refuse the first batch but not the second.
+        config = {"message.max.bytes": 20_000_000, "linger.ms": 5, "max.in.flight.requests.per.connection": 1}
+        producer = Producer(self._config | config)
         self._produce(producer, topic, values, partition=partition, **message)
         assert producer.flush(LIMIT_S) == 0
 
