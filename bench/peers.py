@@ -2,9 +2,9 @@
 
     .venv-bench/bin/python bench/peers.py [TABLE ...] [--quick] [--output FILE]
 
-All tables together take about two hours and 40 GB of disk; each can be asked for by its name. With ``--quick`` they take
-a minute and show only that everything works: their figures mean nothing. Peers that are not installed are left out, and
-the output says so. Each program ends with Markdown tables, ready for bench/RESULTS.md. See docs/benchmarks.md.
+All tables together take about two hours and 40 GB of disk; each can be asked for by its name. With ``--quick`` they
+take a minute and show only that everything works: their figures mean nothing. Peers that are not installed are left
+out, and the output says so. The programs end with Markdown tables, ready for bench/RESULTS.md; see docs/benchmarks.md.
 """
 
 import argparse
