@@ -49,9 +49,10 @@ bench: test-tools ## measure speed against simple code on the same input
 # PEERS_OPTIONS=--quick: seconds, figures that mean nothing. `bench/peers.py --help` has the others.
 bench-peers: ## measure against DuckDB, ClickHouse, Polars, LMDB, RocksDB, SQLite, ...
 	@python=$$(sh tools/find_python.sh) && "$$python" tools/make_venv.py bench
+	@.venv-bench/bin/python -m compileall -q engine cli bench
 	@.venv-bench/bin/python bench/peers.py $(PEERS_OPTIONS)
 
-profile: test-tools ## measure where the time of ingest goes, stage by stage
+profile: test-tools compiled ## measure where the time of ingest goes, stage by stage
 	@$(PY) bench/profile_ingest.py $(PROFILE_OPTIONS)
 
 soak: test-tools ## run the long tests (many minutes)
