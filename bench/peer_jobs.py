@@ -45,14 +45,17 @@ class Peer:
 
 
 # ---------------------------------------------------------------- uniqdb
-def count_with_uniqdb(path: Path, folder: Path) -> Iterator[Row]:
-    """As anybody would: a new store, the file into it, everything synced; then all counts are read."""
+def count_with_uniqdb(path: Path, folder: Path, **options: Any) -> Iterator[Row]:
+    """As anybody would: a new store, the file into it, everything synced; then all counts are read.
+
+    ``options`` are those of `IngestOptions`.
+    """
     import uniqdb
     from uniqdb.granularity import Granularity
-    from uniqdb.stream.driver import ingest_file
+    from uniqdb.stream.driver import IngestOptions, ingest_file
 
     with uniqdb.open(folder / "bench.uniqdb") as db:
-        summary = ingest_file(db, path)
+        summary = ingest_file(db, path, IngestOptions(**options))
         assert not summary.refused, summary
         for granularity in Granularity:
             for one in db.series(granularity):
@@ -267,7 +270,7 @@ def _united(parts: Iterable[tuple[Any, tuple[set[str], int]]]) -> dict[Any, tupl
 
 
 PEERS = {
-    # Another way of reading a file is another row: the same function with other `IngestOptions`.
+    # Another way of reading a file is another row: `partial(count_with_uniqdb, OPTION=VALUE)`.
     "uniqdb": Peer("uniqdb", count_with_uniqdb, keeps="everything, durably"),
     "duckdb": Peer("DuckDB, in memory", count_with_duckdb, ("duckdb",)),
     "duckdb_file": Peer("DuckDB, into its file", count_with_duckdb_file, ("duckdb",), "minutes, hours, days"),

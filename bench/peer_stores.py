@@ -176,6 +176,23 @@ def ask_sqlite(path: Path) -> Iterator[Asker]:
     db.close()
 
 
+@contextmanager
+def ask_sqlite_each(path: Path) -> Iterator[Asker]:
+    """As most programs do it: no transaction is held, so that each answer is fresh, at the price of a lock each."""
+    db = sqlite3.connect(path / "uids.sqlite")
+    db.execute(f"pragma mmap_size={CACHE_BYTES * 16}")
+
+    def get(uid: str) -> object:
+        return db.execute("select 1 from uids where uid = ?", (uid,)).fetchone()
+
+    def get_many(uids: list[str]) -> list[object]:
+        marks = ",".join("?" * len(uids))
+        return db.execute(f"select uid from uids where uid in ({marks})", uids).fetchall()
+
+    yield Asker(get, get_many, str)
+    db.close()
+
+
 def fill_redis(path: Path, batches: Batches) -> None:
     """Its own snapshot file, which the server that is asked loads."""
     path.mkdir()
@@ -255,6 +272,7 @@ ASKERS = {
     "ladder_snapshot": AskerKind("uniqdb, many fragments: `snapshot()`", "ladder", ask_snapshot),
     "lmdb": AskerKind("lmdb, held transaction", "lmdb", ask_lmdb),
     "rocksdb": AskerKind("RocksDB (rocksdict)", "rocksdb", ask_rocksdb),
-    "sqlite": AskerKind("SQLite (sqlite3)", "sqlite", ask_sqlite),
+    "sqlite": AskerKind("SQLite (sqlite3), held transaction", "sqlite", ask_sqlite),
+    "sqlite_each": AskerKind("SQLite (sqlite3), a transaction for each", "sqlite", ask_sqlite_each),
     "redis": AskerKind("Redis, Unix socket", "redis", ask_redis),
 }

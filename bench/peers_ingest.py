@@ -134,9 +134,13 @@ def compare(wanted: Input, names: Sequence[str], rounds: int, directory: str | N
     medians_s = {name: statistics.median(one.elapsed_s for one in found) for name, found in ran.items()}
     for name, elapsed_s in medians_s.items():
         show(f"{name}_visits_per_s", round(wanted.visits / elapsed_s))
-    others_s = [elapsed_s for name, elapsed_s in medians_s.items() if not name.startswith("uniqdb")]
+    others_s = {name: elapsed_s for name, elapsed_s in medians_s.items() if not name.startswith("uniqdb")}
+    at = f"at_{wanted.record_bytes}_bytes"
     if "uniqdb" in medians_s and others_s:
-        show("uniqdb_over_best_peer", min(others_s) / medians_s["uniqdb"])
+        show(f"uniqdb_over_best_peer_{at}", min(others_s.values()) / medians_s["uniqdb"])
+        if "duckdb" in others_s:
+            show(f"uniqdb_over_duckdb_{at}", others_s["duckdb"] / medians_s["uniqdb"])
+        show(f"uniqdb_peak_mb_{at}", max(one.peak_bytes for one in ran["uniqdb"]) / 1e6)
     show("results_agree", int(not wrong))
     print(f"\n{wanted.visits:,} visits, {wanted.uids:,} uids, records of {wanted.record_bytes:,} bytes:\n")
     print(table(HEAD, list(rows_of(ran, wanted.visits))), flush=True)
