@@ -91,14 +91,17 @@ def count_with_duckdb_file(path: Path, folder: Path) -> Iterator[Row]:
 
 
 def count_with_clickhouse(path: Path, folder: Path) -> Iterator[Row]:
+    """Lines come in as text and are taken apart by its function for JSON, which skips faster than its JSON format."""
     from chdb.session import Session
 
     db = Session(str(folder / "clickhouse"))
-    limits = f"settings max_threads={CORES}, input_format_skip_unknown_fields=1, input_format_parallel_parsing=1"
+    limits = f"settings max_threads={CORES}, input_format_parallel_parsing=1"
     for name in ("minutes", "hours", "days"):
         db.query(f"create table {name} (at UInt32, uid String, visits UInt64) engine=Memory")
-    source = f"file('{path}', JSONEachRow, 'ts UInt32, uid String')"
-    db.query(f"insert into minutes select intDiv(ts, 60) as at, uid, count() from {source} group by at, uid {limits}")
+    visit = "JSONExtract(line, 'Tuple(ts UInt32, uid String)') as visit"
+    source = f"(select {visit} from file('{path}', LineAsString, 'line String'))"
+    columns = "intDiv(visit.ts, 60) as at, visit.uid as uid, count()"
+    db.query(f"insert into minutes select {columns} from {source} group by at, uid {limits}")
     for name, finer, parts in (("hours", "minutes", 60), ("days", "hours", 24)):
         columns = f"intDiv(at, {parts}) as up, uid, sum(visits)"
         db.query(f"insert into {name} select {columns} from {finer} group by up, uid {limits}")
