@@ -1,10 +1,10 @@
-# Everything runs inside .venv, which `make install` builds; nothing is installed anywhere else.
+# Everything runs inside .venv, which `make install` builds, and .venv-bench; nothing is installed anywhere else.
 # Paths are relative throughout: make cannot handle a space in the path of a target.
 
 SHELL := /bin/sh
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help install test-tools compiled demo test coverage lint bench soak dist clean
+.PHONY: help install test-tools compiled demo test coverage lint bench bench-peers profile soak dist clean
 MAKEFLAGS += --no-print-directory
 
 PY := .venv/bin/python
@@ -14,7 +14,7 @@ JOBS ?= 3
 help: ## show this list
 	@echo "uniqdb: exact unique visitors for any time window"
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 	@echo
 	@echo "A Python of your choice: make PYTHON=/path/to/python3 install"
 
@@ -46,6 +46,15 @@ lint: test-tools ## check style (ruff) and types (mypy)
 bench: test-tools ## measure speed against simple code on the same input
 	@$(PY) bench/run.py
 
+# PEERS_OPTIONS=--quick: seconds, figures that mean nothing. `bench/peers.py --help` has the others.
+bench-peers: ## measure against DuckDB, ClickHouse, Polars, LMDB, RocksDB, SQLite, ...
+	@python=$$(sh tools/find_python.sh) && "$$python" tools/make_venv.py bench
+	@.venv-bench/bin/python -m compileall -q engine cli bench
+	@.venv-bench/bin/python bench/peers.py $(PEERS_OPTIONS)
+
+profile: test-tools compiled ## measure where the time of ingest goes, stage by stage
+	@$(PY) bench/profile_ingest.py $(PROFILE_OPTIONS)
+
 soak: test-tools ## run the long tests (many minutes)
 	@$(PY) -m pytest -q -m soak --benchmark-disable tests
 	@$(PY) bench/soak.py
@@ -55,6 +64,6 @@ dist: test-tools ## build the wheel and the source archive into dist/
 	@$(PY) -m build --no-isolation --outdir dist .
 
 clean: ## remove all that make has made, .venv included
-	@rm -rf .venv .venv.new .venv.old .venv.lock dist build htmlcov uniqdb-demo .coverage .coverage.* \
+	@rm -rf .venv .venv.new .venv.old .venv-bench .venv-bench.new .venv-bench.old .venv.lock dist build htmlcov uniqdb-demo .coverage .coverage.* \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	@find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -101,13 +101,13 @@ Figures = Mapping[tuple[str, str], float]
 
 def table(targets: Sequence[Target], figures: Figures) -> list[str]:
     """One line per target. A figure that is not there is a target that was missed."""
-    lines = [f"{'program':24} {'figure':26} {'target':>12} {'reached':>14}"]
+    lines = [f"{'program':24} {'figure':36} {'target':>12} {'reached':>14}"]
     for target in targets:
         value = figures.get((target.program, target.figure))
         wanted = f"{'>=' if target.at_least else '<='} {target.bound:,g}"
         reached = "none" if value is None else f"{value:,.3f}"
         verdict = "" if value is not None and target.is_met(value) else "  MISSED"
-        lines.append(f"{target.program:24} {target.figure:26} {wanted:>12} {reached:>14}{verdict}")
+        lines.append(f"{target.program:24} {target.figure:36} {wanted:>12} {reached:>14}{verdict}")
     return lines
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from machine import show, show_machine
-from new_uids import uid_batch
+from new_uids import uid_batch, uids_of
 from pyroaring import BitMap
 
 import uniqdb
@@ -40,6 +40,7 @@ START_S = 1_452_816_000
 DAY_S = 86_400
 UID_BYTES = 20
 CALLS = 2_000
+UID_ENTRIES_MAX = 10_000_000
 WINDOW = "30d"
 
 
@@ -62,15 +63,16 @@ class Extent:
 
 def build(path: Path, extent: Extent) -> None:
     """One commit per day, its visits spread evenly over the day."""
-    uids = uid_batch(0, extent.uids, UID_BYTES)
     options = OpenOptions(
-        commit=CommitRule(visits=10**9, interval_s=10**9), caches=CacheSizes(uid_entries=2 * extent.uids)
+        commit=CommitRule(visits=10**9, interval_s=10**9),
+        caches=CacheSizes(uid_entries=min(2 * extent.uids, UID_ENTRIES_MAX)),
     )
     in_day_s = (np.arange(extent.visits_per_day) * DAY_S // extent.visits_per_day).astype(np.int64)
     started = time.perf_counter()
     with uniqdb.open(path, options=options) as db:
         for day in range(extent.days):
-            db.add_many((START_S + day * DAY_S + in_day_s).tolist(), [uids[at] for at in extent.visitors(day)])
+            visitors = np.array(extent.visitors(day), np.uint64)
+            db.add_many((START_S + day * DAY_S + in_day_s).tolist(), uids_of(visitors, UID_BYTES))
             db.commit()
             if (day + 1) % 50 == 0:
                 visits = (day + 1) * extent.visits_per_day

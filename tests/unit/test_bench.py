@@ -3,63 +3,14 @@
 Their figures at these sizes mean nothing and are not looked at.
 """
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 import uniqdb
+from bench_programs import BENCH, TIMES_S, load, run, write_visits
 from model import Model
-
-ROOT = Path(__file__).resolve().parents[2]
-BENCH = ROOT / "bench"
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": os.pathsep.join([str(ROOT / "engine"), str(ROOT / "cli"), os.environ.get("PYTHONPATH", "")]),
-    "PYTEST_ADDOPTS": "-p no:xdist",
-}
-# Times around the edges of every granularity, a week-53 year and a leap day among them.
-TIMES_S = [946_684_800, 978_307_199, 1_104_537_600, 1_230_768_059, 1_456_704_000, 1_456_790_399, 1_468_244_340]
-
-
-@pytest.fixture
-def programs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The folder of the programs is on the path, as it is when one of them is run."""
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(str(BENCH))
-    yield
-    for name in set(sys.modules) - before:
-        if str(BENCH) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def run(*arguments: str | Path) -> str:
-    command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def write_visits(path: Path) -> list[tuple[int, str]]:
-    visits = [(at + number, f"u{number % 3}") for at in TIMES_S for number in range(0, 200, 7)]
-    path.write_text("".join(f'{{"uid":"{uid}","ts":{ts}}}\n' for ts, uid in visits))
-    return visits
 
 
 def test_bench_runs() -> None:
