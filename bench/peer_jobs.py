@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -273,8 +274,10 @@ def _united(parts: Iterable[tuple[Any, tuple[set[str], int]]]) -> dict[Any, tupl
 
 
 PEERS = {
-    # Another way of reading a file is another row: `partial(count_with_uniqdb, OPTION=VALUE)`.
     "uniqdb": Peer("uniqdb", count_with_uniqdb, keeps="everything, durably"),
+    "uniqdb_alone": Peer(
+        "uniqdb, one process", partial(count_with_uniqdb, processes=0), keeps="everything, durably", large=False
+    ),
     "duckdb": Peer("DuckDB, in memory", count_with_duckdb, ("duckdb",)),
     "duckdb_file": Peer("DuckDB, into its file", count_with_duckdb_file, ("duckdb",), "minutes, hours, days"),
     "clickhouse": Peer("ClickHouse (chdb), in memory", count_with_clickhouse, ("chdb",)),
