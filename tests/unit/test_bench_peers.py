@@ -23,6 +23,7 @@ PEERS = {
     "msgspec": (),
     "msgspec_twice": (),
     "uniqdb": (),
+    "uniqdb_alone": (),
     "duckdb": ("duckdb",),
     "duckdb_file": ("duckdb",),
     "clickhouse": ("chdb",),
