@@ -41,8 +41,9 @@ from uniqdb.outbox import QUARANTINE_KIND, WINDOW_KIND, WindowKey, read_due, rea
 from uniqdb.plausibility import JudgeState
 from uniqdb.quarantine import counted_only, read_quarantine
 from uniqdb.store import ReadView
-from uniqdb.uid_dictionary import HASH_MAX, columns_of, directory_of
+from uniqdb.uid_dictionary import columns_of
 from uniqdb.uid_fragment import UidColumns
+from uniqdb.uid_lookup import HASH_MAX, directory_of
 
 _PROBLEMS_MAX = 1_000
 OUTBOX_CHUNK_ROWS = 4_096

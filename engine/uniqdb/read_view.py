@@ -32,11 +32,16 @@ class ReadView:
     Memory views that it hands out die with it; nothing of LMDB's memory may leave the call that asked for it.
     """
 
+    is_mapped = True
+    """Whether all values lie in one stretch of memory, LMDB's map."""
+
     def __init__(self, data: OpenData, txn: Any) -> None:
         self._data, self._txn = data, txn
         self.txn_id: int = txn.id()
         self.opened_at_s = time.monotonic()
         self._directories: dict[bytes, Directory | None] = {}
+        self.lookup: Any = None
+        """What the dictionary has made of this view; it goes with it."""
         self._ended = ""
         self.parked = False
 
@@ -139,6 +144,7 @@ class ReadView:
         if not self._ended:
             self._ended = why
             self._directories.clear()
+            self.lookup = None
             if not self.parked:
                 self._txn.abort()
 

@@ -1,0 +1,238 @@
+"""Looks uids up in dictionary fragments: one uid in one fragment, or a batch in many fragments at once.
+
+Hashes are uniform, so where one stands among the sorted hashes of a fragment is guessed by interpolation; a guess is
+off by about the square root of their number, and a short bisection does the rest (Perl, Itai and Avni, 1978). A match
+counts only if the bytes are equal. Everything here looks at LMDB's memory and dies with the read transaction.
+"""
+
+from bisect import bisect_left
+from math import isqrt
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
+
+from uniqdb.errors import StoreCorrupt
+from uniqdb.format import FragmentView
+from uniqdb.uid_fragment import I64Array, Query, U32Array, U64Array, blob_bytes_in, column_offsets, entries_in, gather
+
+_BLOCKWISE_QUESTIONS = 4
+"""So many questions verify only the blocks that they need; who asks more will come to all of them."""
+_WORD_BYTES = 8
+
+
+class UidProbe:
+    """Looks single uids up in one fragment. Cost: about a microsecond.
+
+    The first questions verify only the blocks that they touch; then the fragment is verified as a whole. If that fails,
+    what lies in sound blocks is found as before.
+    """
+
+    __slots__ = (
+        *("_asked", "_at", "_blob", "_count", "_first", "_hashes", "_lengths", "_offsets", "_ordinals"),
+        *("_scale", "_slack", "_view"),
+    )
+
+    def __init__(self, view: FragmentView, first_hash: int, last_hash: int) -> None:
+        """A fragment of a unit that holds hashes from the first to the last."""
+        self._view = view
+        self._count = count = entries_in(view.part(0, 8))
+        self._at = column_offsets(count)
+        self._first, self._scale = first_hash, count / (last_hash - first_hash + 1)
+        self._slack = isqrt(count) + 8
+        self._asked = 0
+        self._hashes: memoryview | None = None
+        if view.is_verified:
+            self._take_columns()
+
+    def _take_columns(self) -> None:
+        payload, (hash_at, offset_at, ordinal_at, length_at, blob_at) = self._view.whole(), self._at
+        self._offsets = payload[offset_at:ordinal_at].cast("I")
+        self._ordinals = payload[ordinal_at:length_at].cast("I")
+        self._lengths = payload[length_at:blob_at].cast("H")
+        self._blob = payload[blob_at:]
+        self._hashes = payload[hash_at:offset_at].cast("Q")
+
+    def find(self, uid: bytes, uid_hash: int) -> int:
+        """The uid's ordinal, or -1."""
+        hashes = self._hashes
+        if hashes is None:
+            return self._find_by_blocks(uid, uid_hash)
+        count = self._count
+        guess = int((uid_hash - self._first) * self._scale)
+        low, high = guess - self._slack, guess + self._slack
+        if low < 0:
+            low = 0
+        if high > count:
+            high = count
+        entry = bisect_left(hashes, uid_hash, low, high)
+        if (entry == low and low) or (entry == high and high < count):
+            entry = bisect_left(hashes, uid_hash)  # the guess was too far off
+        while entry < count and hashes[entry] == uid_hash:
+            start = self._offsets[entry]
+            end = start + self._lengths[entry]
+            if self._blob[start:end] == uid:
+                ordinal: int = self._ordinals[entry]
+                return ordinal
+            if end > len(self._blob):
+                self._view.part(self._at[4] + start, self._at[4] + end)  # which raises
+            entry += 1
+        return -1
+
+    def _find_by_blocks(self, uid: bytes, uid_hash: int) -> int:
+        """The same, verifying no more than is needed."""
+        self._asked += 1
+        if self._asked == _BLOCKWISE_QUESTIONS:
+            try:
+                self._take_columns()
+            except StoreCorrupt:
+                pass
+            else:
+                return self.find(uid, uid_hash)
+        count, hash_at = self._count, self._at[0]
+        guess = int((uid_hash - self._first) * self._scale)
+        low, high = max(guess - self._slack, 0), min(guess + self._slack, count)
+        hashes = self._view.part(hash_at + 8 * low, hash_at + 8 * high).cast("Q")
+        entry = low + bisect_left(hashes, uid_hash)
+        if (entry == low and low) or (entry == high and high < count):
+            low, hashes = 0, self._view.part(hash_at, hash_at + 8 * count).cast("Q")
+            entry = bisect_left(hashes, uid_hash)
+        while entry < count and int(self._part(0, entry, 8).cast("Q")[0]) == uid_hash:
+            if self._uid(entry) == uid:
+                return int(self._part(2, entry, 4).cast("I")[0])
+            entry += 1
+        return -1
+
+    def _part(self, column: int, entry: int, width: int) -> memoryview:
+        start = self._at[column] + width * entry
+        return self._view.part(start, start + width)
+
+    def _uid(self, entry: int) -> memoryview:
+        start = self._at[4] + self._part(1, entry, 4).cast("I")[0]
+        return self._view.part(start, start + self._part(3, entry, 2).cast("H")[0])
+
+
+class ProbeTable:
+    """Looks a batch up in many fragments of one view at once: numpy's fixed costs are paid once, not per fragment.
+
+    All fragments lie in LMDB's one map. So one array that begins at the lowest of them and ends with the highest holds
+    them all, and an index into it names an entry of any. Only entries of fragments that were added are ever looked at.
+    Memory: 40 bytes per fragment.
+    """
+
+    def __init__(self) -> None:
+        self._views: list[FragmentView] = []
+        self._rows: list[tuple[int, int, int, float]] = []
+        self._is_ready = False
+
+    def add(self, view: FragmentView, first_hash: int, last_hash: int) -> int:
+        """Verify a fragment in LMDB's memory and add it; its number, or -1 if it does not begin where words may.
+
+        The smallest ones do not, which stand among other rows on a page.
+        """
+        payload = view.whole()
+        address, count = _address(payload), entries_in(payload)
+        if address % _WORD_BYTES or not count:
+            return -1
+        self._views.append(view)
+        self._rows.append((address, count, first_hash, count / (last_hash - first_hash + 1)))
+        self._is_ready = False
+        return len(self._rows) - 1
+
+    def _make_ready(self) -> None:
+        addresses, counts, firsts, scales = zip(*self._rows, strict=True)
+        lowest = min(range(len(addresses)), key=addresses.__getitem__)
+        begin = addresses[lowest]
+        payloads = [view.whole() for view in self._views]
+        end = max(address + len(one) for address, one in zip(addresses, payloads, strict=True))
+        first: U64Array = np.frombuffer(payloads[lowest], np.uint64, 1)
+        # Up to seven bytes more than the last fragment has are still on its page.
+        self._words: U64Array = as_strided(first, ((end - begin + 7) // _WORD_BYTES,), (_WORD_BYTES,), writeable=False)
+        self._bytes = self._words.view(np.uint8)
+        # In words; the head of a fragment is one.
+        self._at: I64Array = (np.array(addresses, np.int64) - begin) // _WORD_BYTES + 1
+        self._counts: I64Array = np.array(counts, np.int64)
+        self._firsts: U64Array = np.array(firsts, np.uint64)
+        self._scales = np.array(scales, np.float64)
+        self._slacks: I64Array = np.sqrt(self._counts).astype(np.int64) + 8
+        self._blobs: I64Array = np.array([blob_bytes_in(one) for one in payloads], np.int64)
+        self._is_ready = True
+
+    def find(self, numbers: I64Array, query: Query, asked: I64Array) -> tuple[I64Array, U32Array]:
+        """Look the uids at positions ``asked`` of the query up, each in the fragment of its number.
+
+        Returns (positions in the query, ordinals) of those that are there.
+        """
+        if not self._is_ready:
+            self._make_ready()
+        hashes, at, counts = query.hashes[asked], self._at[numbers], self._counts[numbers]
+        entries = self._entries(numbers, hashes)
+        found: list[I64Array] = []
+        ordinals: list[U32Array] = []
+        rows = np.flatnonzero(entries < counts)
+        while len(rows):
+            rows = rows[self._words[at[rows] + entries[rows]] == hashes[rows]]
+            if not len(rows):
+                break
+            equal = self._equal_uids(numbers[rows], entries[rows], query, asked[rows])
+            hits = rows[equal]
+            found.append(asked[hits])
+            # Behind the hashes stand the offsets, then the ordinals: four bytes each.
+            ordinals.append(self._words.view(np.uint32)[2 * (at[hits] + counts[hits]) + counts[hits] + entries[hits]])
+            rows = rows[~equal]  # different uids with the same hash stand side by side
+            entries[rows] += 1
+            rows = rows[entries[rows] < counts[rows]]
+        if not found:
+            return np.empty(0, np.int64), np.empty(0, np.uint32)
+        return np.concatenate(found), np.concatenate(ordinals)
+
+    def _entries(self, numbers: I64Array, hashes: U64Array) -> I64Array:
+        """The first entry of each fragment that is not below the hash."""
+        at, counts, slacks = self._at[numbers], self._counts[numbers], self._slacks[numbers]
+        guesses = ((hashes - self._firsts[numbers]) * self._scales[numbers]).astype(np.int64)
+        low, high = np.maximum(guesses - slacks, 0), np.minimum(guesses + slacks, counts)
+        entries = self._bisect(at, low, high, hashes)
+        off = np.flatnonzero(((entries == low) & (low > 0)) | ((entries == high) & (high < counts)))
+        if len(off):
+            entries[off] = self._bisect(at[off], np.zeros(len(off), np.int64), counts[off], hashes[off])
+        return entries
+
+    def _bisect(self, at: I64Array, low: I64Array, high: I64Array, hashes: U64Array) -> I64Array:
+        """`bisect_left` in each fragment between two entries, for all of them step by step."""
+        places, left = at + low, high - low
+        for _ in range(int(left.max()).bit_length()):
+            half = left >> 1
+            # Where nothing is left the word is not looked at; it is still one of the fragment's payload.
+            is_below = (self._words[places + half] < hashes) & (left > 0)
+            half += is_below
+            places += half * is_below
+            left = np.where(is_below, left - half, half)
+        found: I64Array = places - at
+        return found
+
+    def _equal_uids(self, numbers: I64Array, entries: I64Array, query: Query, asked: I64Array) -> npt.NDArray[np.bool_]:
+        """Which candidates hold the very bytes asked for."""
+        counts = self._counts[numbers]
+        behind = self._at[numbers] + counts  # in words: where the hashes end
+        offsets = self._words.view(np.uint32)[2 * behind + entries].astype(np.int64)
+        lengths = self._words.view(np.uint16)[4 * behind + 4 * counts + entries]
+        equal: npt.NDArray[np.bool_] = lengths == query.lengths[asked]
+        for row in np.flatnonzero(offsets + lengths > self._blobs[numbers]).tolist():
+            self._views[numbers[row]].part(int(offsets[row]), 2**63)  # which raises
+        candidates = np.flatnonzero(equal)
+        if not len(candidates):
+            return equal
+        starts = _WORD_BYTES * behind + 10 * counts + offsets
+        held = gather(self._bytes, starts[candidates], lengths[candidates]).tobytes()
+        uids = [query.uids[at] for at in asked[candidates].tolist()]
+        if held == b"".join(uids):  # the rule: 64-bit hashes of different uids are almost never equal
+            return equal
+        at = 0
+        for candidate, uid in zip(candidates.tolist(), uids, strict=True):
+            equal[candidate] = held[at : at + len(uid)] == uid
+            at += len(uid)
+        return equal
+
+
+def _address(payload: memoryview) -> int:
+    return int(np.frombuffer(payload, np.uint8).__array_interface__["data"][0])
