@@ -163,6 +163,8 @@ UID_CACHE_ENTRIES = 1_000_000
 MEMBERS_CACHE_BUCKETS = 20_000
 """A writer remembers at most so many buckets: more cost the garbage collector more than they save."""
 MEMBERS_CACHE_BYTES = 256 * 1024 * 1024
+SEEN_UIDS_MAX, SEEN_UID_CHARACTERS_MAX = 32 * 1024, 128
+"""So many uids that were asked for are remembered, if they are no longer than this: `uniqdb.seen_uids`."""
 
 assert EVENT_TIME_S_MIN % 86_400 == EVENT_TIME_S_MAX % 86_400 == 0
 assert EVENT_TIME_S_MAX // 60 < 2**32, "a minute number and an ordinal share 64 bits"

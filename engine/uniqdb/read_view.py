@@ -36,7 +36,7 @@ class ReadView:
     """Whether all values lie in one stretch of memory, LMDB's map."""
 
     def __init__(self, data: OpenData, txn: Any) -> None:
-        self._data, self._txn = data, txn
+        self.data, self._txn = data, txn
         self.txn_id: int = txn.id()
         self.opened_at_s = time.monotonic()
         self._directories: dict[bytes, Directory | None] = {}
@@ -49,10 +49,10 @@ class ReadView:
         """The sealed value, in LMDB's memory."""
         if self._ended:
             raise HandleClosed(self._ended, hint="take a new snapshot")
-        handle = self._data.handles.get(database)
+        handle = self.data.handles.get(database)
         try:
             value = None if handle is None else self._txn.get(key, db=handle)
-        except self._data.damage as error:
+        except self.data.damage as error:
             raise corrupt(database, key, f"LMDB cannot read its pages: {error}") from None
         return None if value is None else memoryview(value)
 
@@ -60,10 +60,10 @@ class ReadView:
         """`get` for many keys, None where it is not wanted. Cheapest if they ascend."""
         self.get(Database.META, b"state")  # refuses an ended view
         get: Callable[..., Any] = self._txn.get  # with buffers, its stub does not say so
-        handle = self._data.handles.get(database)
+        handle = self.data.handles.get(database)
         try:
             return [get(key, db=handle) if yes else None for key, yes in zip(keys, wanted, strict=True)]
-        except self._data.damage as error:
+        except self.data.damage as error:
             raise corrupt(database, b"", f"LMDB cannot read its pages: {error}") from None
 
     def row(self, database: Database, key: bytes) -> bytes | None:
@@ -76,7 +76,7 @@ class ReadView:
         value = self.get(database, key)
         if value is None:
             raise corrupt(database, key, "a fragment that its directory lists is missing")
-        verified = self._data.verified
+        verified = self.data.verified
         known = verified.get((database, key))
         view = FragmentView(database, key, value, known)
         if known is None:
@@ -105,7 +105,7 @@ class ReadView:
     ) -> Iterator[tuple[bytes, memoryview]]:
         """Keys and sealed values with ``first_key <= key < end_key`` (None = to the end), ascending."""
         self.get(Database.META, b"state")  # refuses an ended view
-        key, handle = first_key, self._data.handles.get(database)
+        key, handle = first_key, self.data.handles.get(database)
         if handle is None:
             return
         try:
@@ -117,12 +117,12 @@ class ReadView:
                         return
                     yield key, memoryview(cursor.value())
                     found = cursor.next()
-        except self._data.damage as error:
+        except self.data.damage as error:
             raise corrupt(database, key, f"LMDB cannot read its pages: {error}") from None
 
     def stat(self, database: Database) -> Counter[str]:
         """LMDB's figures of the database: entries, depth, branch, leaf and overflow pages."""
-        handle = self._data.handles.get(database)
+        handle = self.data.handles.get(database)
         return Counter() if handle is None else Counter(self._txn.stat(handle))
 
     def sizes(self) -> tuple[int, int]:
@@ -132,7 +132,7 @@ class ReadView:
             stat = self.stat(database)
             live_bytes += stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"])
         # Two meta pages, the main database's root, the free list's.
-        return self._data.used_bytes(), live_bytes + 4 * self.stat(Database.META)["psize"]
+        return self.data.used_bytes(), live_bytes + 4 * self.stat(Database.META)["psize"]
 
     @property
     def ended(self) -> bool:
@@ -154,9 +154,9 @@ class ReadView:
             self.parked = True
             self._txn.abort()
 
-    def resume(self, fresh: "ReadView") -> None:
-        """Go on with the transaction of a view of the same commit.
+    def resume(self, txn: Any, now_s: float) -> None:
+        """Go on with another transaction of the same commit. ``now_s``: by the monotonic clock.
 
         No commit means that no page of this state was reused and the map did not move, so even memory views still hold.
         """
-        self._txn, self.opened_at_s, self.parked = fresh._txn, fresh.opened_at_s, False
+        self._txn, self.opened_at_s, self.parked = txn, now_s, False

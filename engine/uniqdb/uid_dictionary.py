@@ -8,6 +8,7 @@ up with one binary search per fragment; the hash only finds candidates, the uid'
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from typing import cast
 
 import numpy as np
 from pyroaring import BitMap
@@ -29,6 +30,7 @@ from uniqdb.store import ReadView
 from uniqdb.uid_cache import UidCache
 from uniqdb.uid_fragment import I64Array, Query, U64Array, UidColumns
 from uniqdb.uid_lookup import HASH_MAX, Layout, UidLookup, directory_of, payload_of, read_layout
+from uniqdb.uid_probe import UidShape
 
 DICTIONARY_KEY = b"dictionary"
 
@@ -58,6 +60,7 @@ class UidDictionary:
         self._seed, self._cache_entries = hash_seed, cache_entries
         self._recent, self._older = UidCache(), UidCache()
         self._layout: Layout | None = None
+        self._shapes: dict[bytes, UidShape] = {}
 
     def hash_of(self, uid: bytes) -> int:
         """The seeded xxh3-64 of the uid's bytes. It only finds candidates."""
@@ -144,14 +147,17 @@ class UidDictionary:
     # ------------------------------------------------------------ single uids
     def find(self, view: ReadView, uid: bytes) -> int:
         """The uid's ordinal, or -1. Cost: about a microsecond per fragment of its partition and the young unit."""
-        return self.lookup_of(view).one(uid, xxh3_64_intdigest(uid, self._seed))
+        return (view.lookup or self.lookup_of(view)).one(uid, xxh3_64_intdigest(uid, self._seed))
+
+    def has(self, view: ReadView, uid: bytes) -> bool:
+        """Whether the uid has an ordinal."""
+        return (view.lookup or self.lookup_of(view)).has(uid, xxh3_64_intdigest(uid, self._seed))
 
     def lookup_of(self, view: ReadView) -> UidLookup:
         """What finds uids in this view; it dies with the view."""
-        found: UidLookup | None = view.lookup
-        if found is None:
-            view.lookup = found = UidLookup(view, self.layout(view))
-        return found
+        if view.lookup is None:
+            view.lookup = UidLookup(view, self.layout(view), self._shapes)
+        return cast(UidLookup, view.lookup)
 
     # ------------------------------------------------------------ the way back
     def uids_of(self, view: ReadView, ordinals: BitMap) -> Iterator[tuple[int, bytes]]:

@@ -20,9 +20,10 @@ from uniqdb.format import (
     fragment_key,
     partition_key,
 )
+from uniqdb.limits import VERIFIED_FRAGMENTS_MAX
 from uniqdb.store import ReadView
 from uniqdb.uid_fragment import I64Array, Query, U64Array, entries_in, probe
-from uniqdb.uid_probe import ProbeTable, UidProbe
+from uniqdb.uid_probe import ProbeTable, UidProbe, UidShape
 
 HASH_MAX = 2**64 - 1
 _FEW = 24
@@ -80,8 +81,9 @@ class _Together:
 class UidLookup:
     """Finds ordinals in one view. Memory: about 1 KiB for each fragment of the partitions that were asked."""
 
-    def __init__(self, view: ReadView, layout: Layout) -> None:
-        self._view, self._layout = view, layout
+    def __init__(self, view: ReadView, layout: Layout, shapes: dict[bytes, UidShape]) -> None:
+        """``shapes``: what is known of the uids of fragments, by their keys, in any view. It is added to."""
+        self._view, self._layout, self._shapes = view, layout, shapes
         self._firsts = layout.firsts
         self._young: list[UidProbe] | None = None
         self._partitions: list[list[UidProbe] | None] = [None] * len(layout.firsts)
@@ -95,24 +97,48 @@ class UidLookup:
         """
         at = bisect_right(self._firsts, uid_hash) - 1
         probes = self._partitions[at]
-        if probes is None:
-            first = self._firsts[at]
-            probes = self._partitions[at] = self._probes(partition_key(first), first, self._layout.last_hashes[at])
-        for probe_one in probes:
-            ordinal = probe_one.find(uid, uid_hash)
-            if ordinal >= 0:
-                return ordinal
-        if self._young is None:
-            self._young = self._probes(YOUNG_KEY, 0, HASH_MAX)
-        for probe_one in self._young:
-            ordinal = probe_one.find(uid, uid_hash)
-            if ordinal >= 0:
-                return ordinal
+        for probe_one in self._load_partition(at) if probes is None else probes:
+            entry = probe_one.place(uid, uid_hash)
+            if entry >= 0:
+                return probe_one.ordinal(entry)
+        for probe_one in self._load_young() if self._young is None else self._young:
+            entry = probe_one.place(uid, uid_hash)
+            if entry >= 0:
+                return probe_one.ordinal(entry)
         return -1
 
+    def has(self, uid: bytes, uid_hash: int) -> bool:
+        """Whether there is an ordinal for it. Cost: that of `one`, but for a wait for memory."""
+        at = bisect_right(self._firsts, uid_hash) - 1
+        probes = self._partitions[at]
+        for probe_one in self._load_partition(at) if probes is None else probes:
+            if probe_one.place(uid, uid_hash) >= 0:
+                return True
+        for probe_one in self._load_young() if self._young is None else self._young:
+            if probe_one.place(uid, uid_hash) >= 0:
+                return True
+        return False
+
+    def _load_partition(self, number: int) -> list[UidProbe]:
+        first = self._firsts[number]
+        probes = self._probes(partition_key(first), first, self._layout.last_hashes[number])
+        self._partitions[number] = probes
+        return probes
+
+    def _load_young(self) -> list[UidProbe]:
+        self._young = self._probes(YOUNG_KEY, 0, HASH_MAX)
+        return self._young
+
     def _probes(self, unit_key: bytes, first: int, last: int) -> list[UidProbe]:
-        fragments = _largest_first(directory_of(self._view, unit_key))
-        return [UidProbe(fragment_view(self._view, unit_key, fragment), first, last) for fragment in fragments]
+        if len(self._shapes) > VERIFIED_FRAGMENTS_MAX:
+            self._shapes.clear()
+        found: list[UidProbe] = []
+        for fragment in _largest_first(directory_of(self._view, unit_key)):
+            if fragment.entries:
+                view = fragment_view(self._view, unit_key, fragment)
+                shape = self._shapes.setdefault(fragment_key(unit_key, fragment.id), UidShape())
+                found.append(UidProbe(view, (first, last), shape))
+        return found
 
     # ------------------------------------------------------------ batches
     def many(self, query: Query) -> I64Array:

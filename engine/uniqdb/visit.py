@@ -188,6 +188,11 @@ def _iso_s(text: str) -> int | None:
         return None
 
 
+def is_plain_uid(uid: str) -> bool:
+    """Whether `uid_text` is the uid itself, for those of which that is soon told."""
+    return uid.isascii() and 0 < len(uid) <= UID_BYTES_MAX
+
+
 def uid_text(uid: object) -> str | None:
     """The uid as text: a string of 1 to 1,024 UTF-8 bytes as it is, an integer as decimal text; else None."""
     if isinstance(uid, str):
