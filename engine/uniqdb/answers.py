@@ -188,6 +188,7 @@ class Answers:
 
     def sets(self, start_s: int, end_s: int) -> list[BitMap]:
         """The sets of the cover of ``[start_s, end_s)``. Shared, not to be changed."""
+        self.view.assert_open()
         found = self._sets.get((start_s, end_s))
         if found is None:
             found = [self.facts.cache.members(self.view, bucket, row) for bucket, row in self.cover(start_s, end_s)]
@@ -253,6 +254,7 @@ class Answers:
 
     def _count(self, edges_s: tuple[int, int], covered_s: tuple[int, int], granularity: str) -> CountRecord:
         """The count of an interval that holds all visits of a perhaps longer one, which is covered instead."""
+        self.view.assert_open()
         row = self._counts.get((edges_s, covered_s))
         if row is None:
             row = self._find_count(edges_s[1], covered_s)

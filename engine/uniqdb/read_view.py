@@ -48,7 +48,7 @@ class ReadView:
     def get(self, database: Database, key: bytes) -> memoryview | None:
         """The sealed value, in LMDB's memory."""
         if self._ended:
-            raise HandleClosed(self._ended, hint="take a new snapshot")
+            self.assert_open()
         handle = self.data.handles.get(database)
         try:
             value = None if handle is None else self._txn.get(key, db=handle)
@@ -133,6 +133,11 @@ class ReadView:
             live_bytes += stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"])
         # Two meta pages, the main database's root, the free list's.
         return self.data.used_bytes(), live_bytes + 4 * self.stat(Database.META)["psize"]
+
+    def assert_open(self) -> None:
+        """Raise HandleClosed if it has ended: for answers that are remembered, and read nothing."""
+        if self._ended:
+            raise HandleClosed(self._ended, hint="take a new snapshot")
 
     @property
     def ended(self) -> bool:

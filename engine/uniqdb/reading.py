@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TypeAlias, TypeGuard, TypeVar
 
 import msgspec
+import numpy as np
 from pyroaring import BitMap
 
 from uniqdb.answers import Answers, UidSet
@@ -21,7 +22,7 @@ from uniqdb.record import CountRecord
 from uniqdb.seen_uids import SeenUids
 from uniqdb.store import ReadView
 from uniqdb.store_facts import StoreFacts
-from uniqdb.visit import is_plain_uid, uid_text
+from uniqdb.visit import is_plain_uid, uid_text, uid_texts
 from uniqdb.window import TrailingWindow, parse_edge, parse_window, trailing_interval
 
 T = TypeVar("T")
@@ -198,6 +199,7 @@ class Reader:
         Cost: one dictionary lookup and one membership test per bucket of the cover. Without a window it is remembered.
         """
         with self._lock:
+            self.answers.view.assert_open()
             text = uid_text(uid)
             if text is None:
                 return False
@@ -245,22 +247,29 @@ class Reader:
     def check_many(
         self, uids: Sequence[str | int], window: str | None = None, *, as_of: Moment | None = None
     ) -> list[bool]:
-        """`check_if_uid_exists` for a batch: one dictionary pass, one union."""
+        """`check_if_uid_exists` for a batch: one dictionary pass, one union. Cost: about a microsecond each."""
         with self._lock:
-            texts = [uid_text(uid) for uid in uids]
-            asked = [text.encode() for text in dict.fromkeys(texts) if text is not None]
-            dictionary = self._facts.dictionary
-            found = dictionary.lookup(self.answers.view, asked, dictionary.hashes_of(asked)).tolist()
-            ordinals = dict(zip(asked, found, strict=True))
+            texts, dictionary, view = uid_texts(uids), self._facts.dictionary, self.answers.view
+            encoded = [(text or "").encode() for text in texts]  # an empty uid is nobody's
+            hashes = dictionary.hashes_of(encoded)
+            is_enough = window is None and self.answers.are_all_kept
+            if is_enough:
+                is_seen = dictionary.lookup_known(view, encoded, hashes)
+            else:
+                ordinals = dictionary.lookup(view, encoded, hashes)
+                is_seen = ordinals >= 0
             if self.answers.retention.lost_names is not None:
-                unknown = [dictionary.hash_of(uid) for uid, ordinal in ordinals.items() if ordinal < 0]
-                assert_known(self.answers.retention, unknown)
-            known = [ordinals.get(text.encode(), -1) if text is not None else -1 for text in texts]
-            sets = self._sets(window, as_of) if any(ordinal >= 0 for ordinal in known) else []
-            seen = [ordinal >= 0 and any(ordinal in one for one in sets) for ordinal in known]
-            if window is None and not all(seen):
+                is_unknown = ~is_seen & np.array([text is not None for text in texts], np.bool_)
+                assert_known(self.answers.retention, hashes[is_unknown].tolist())
+            if not is_enough and is_seen.any():
+                found = ordinals[is_seen].tolist()
+                asked, sets = BitMap(found), self._sets(window, as_of)
+                inside = BitMap.union(BitMap(), *(asked & one for one in sets))
+                is_seen[is_seen] = [ordinal in inside for ordinal in found]
+            if window is None and not is_seen.all():
                 assert_nobody_lost(self.answers.retention)
-            return seen
+            answers: list[bool] = is_seen.tolist()
+            return answers
 
     def _sets(self, window: str | None, as_of: Moment | None) -> list[BitMap]:
         if window is None:

@@ -11,6 +11,7 @@ from itertools import repeat
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 from pyroaring import BitMap
 from xxhash import xxh3_64_intdigest
 
@@ -28,7 +29,7 @@ from uniqdb.format import (
 from uniqdb.limits import ORDINAL_MAX, UID_CACHE_ENTRIES
 from uniqdb.store import ReadView
 from uniqdb.uid_cache import UidCache
-from uniqdb.uid_fragment import I64Array, Query, U64Array, UidColumns
+from uniqdb.uid_fragment import I64Array, U64Array, UidColumns
 from uniqdb.uid_lookup import HASH_MAX, Layout, UidLookup, directory_of, payload_of, read_layout
 from uniqdb.uid_probe import UidShape
 
@@ -136,13 +137,12 @@ class UidDictionary:
         return self._layout
 
     def lookup(self, view: ReadView, uids: Sequence[bytes], hashes: U64Array) -> I64Array:
-        """Ordinals of different uids, -1 where unknown. Cost: a binary search per uid and fragment."""
-        order = np.argsort(hashes, kind="stable")
-        ordered = [uids[at] for at in order.tolist()]
-        query = Query(hashes[order], ordered, np.fromiter(map(len, ordered), np.uint16, len(ordered)))
-        found = np.empty(len(uids), np.int64)
-        found[order] = self.lookup_of(view).many(query)
-        return found
+        """Ordinals of uids, -1 where unknown. Cost: `UidLookup.many`."""
+        return self.lookup_of(view).many(uids, hashes)
+
+    def lookup_known(self, view: ReadView, uids: Sequence[bytes], hashes: U64Array) -> npt.NDArray[np.bool_]:
+        """Which uids have an ordinal."""
+        return self.lookup_of(view).many(uids, hashes, ordinals=False) >= 0
 
     # ------------------------------------------------------------ single uids
     def find(self, view: ReadView, uid: bytes) -> int:

@@ -107,14 +107,14 @@ def column_offsets(count: int) -> tuple[int, int, int, int, int]:
     return hash_at, offset_at, ordinal_at, length_at, length_at + 2 * count
 
 
-def offsets_of(lengths: npt.NDArray[np.uint16]) -> U32Array:
+def offsets_of(lengths: npt.NDArray[np.uint16] | I64Array) -> U32Array:
     """Offsets of uids that stand one behind the other."""
     ends = np.cumsum(lengths, dtype=np.int64)
     return (ends - lengths).astype(np.uint32)
 
 
 def gather(
-    blob: npt.NDArray[np.uint8], offsets: U32Array | I64Array, lengths: npt.NDArray[np.uint16]
+    blob: npt.NDArray[np.uint8], offsets: U32Array | I64Array, lengths: npt.NDArray[np.uint16] | I64Array
 ) -> npt.NDArray[np.uint8]:
     """The bytes of the entries one behind the other: one vectorised copy per distinct length."""
     distinct = np.flatnonzero(np.bincount(lengths, minlength=1)).tolist()
@@ -166,11 +166,16 @@ def merge(parts: Sequence[UidColumns]) -> UidColumns:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A batch of different uids to look up, sorted by hash."""
+    """A batch of uids to look up; fastest if they are sorted by hash."""
 
     hashes: U64Array
     uids: Sequence[bytes]
     lengths: npt.NDArray[np.uint16]
+
+    @classmethod
+    def of(cls, uids: Sequence[bytes], hashes: U64Array) -> "Query":
+        """The uids with their hashes."""
+        return cls(hashes, uids, np.fromiter(map(len, uids), np.uint16, len(uids)))
 
     def between(self, start: int, end: int) -> "Query":
         """The part ``[start, end)``."""

@@ -5,6 +5,7 @@ as they are asked for, and dies with the view. Never a copy of what they hold.
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -141,27 +142,42 @@ class UidLookup:
         return found
 
     # ------------------------------------------------------------ batches
-    def many(self, query: Query) -> I64Array:
-        """The ordinal of each uid of the query, or -1.
+    def many(self, uids: Sequence[bytes], hashes: U64Array, *, ordinals: bool = True) -> I64Array:
+        """The ordinal of each uid with its hash, or -1. Without ``ordinals`` any other number stands for one.
 
-        Cost: a search per uid and fragment that is looked at, about 0.2 us each; and numpy's fixed costs, for each
+        Cost: a search per uid and fragment that is looked at, about 0.5 us each; and numpy's fixed costs, for each
         fragment if the batch is large, else for the most fragments that a partition has.
         """
-        if len(query.hashes) < _FEW:
-            pairs = zip(query.uids, query.hashes.tolist(), strict=True)
-            return np.fromiter((self.one(uid, uid_hash) for uid, uid_hash in pairs), np.int64, len(query.hashes))
-        found = np.full(len(query.hashes), -1, np.int64)
-        if len(query.hashes) >= _DENSE * len(self._firsts):
-            self._dense(query, found)
+        if len(uids) < _FEW:
+            return np.fromiter(map(self.one, uids, hashes.tolist()), np.int64, len(uids))
+        found = np.full(len(uids), -1, np.int64)
+        if len(uids) >= _DENSE * len(self._firsts):
+            order = np.argsort(hashes, kind="stable")
+            ordered = Query.of([uids[at] for at in order.tolist()], hashes[order])
+            in_order = found[order]
+            self._dense(ordered, in_order)
+            found[order] = in_order
         else:
-            self._sparse(query, found)
+            self._sparse(Query.of(uids, hashes), found, ordinals=ordinals)
         rest = np.flatnonzero(found < 0)
-        for fragment in directory_of(self._view, YOUNG_KEY).fragments if len(rest) else ():
-            rows, ordinals = probe(payload_of(self._view, YOUNG_KEY, fragment), query.only(rest))
+        if len(rest) < _FEW:
+            for at in rest.tolist():
+                found[at] = self.one(uids[at], int(hashes[at]))
+        else:
+            rest = rest[np.argsort(hashes[rest], kind="stable")]
+            self._in_young(rest, Query.of([uids[at] for at in rest.tolist()], hashes[rest]), found)
+        return found
+
+    def _in_young(self, rest: I64Array, query: Query, found: I64Array) -> None:
+        """Look up in the young unit who is at these positions of the batch."""
+        for fragment in _largest_first(directory_of(self._view, YOUNG_KEY)):
+            rows, ordinals = probe(payload_of(self._view, YOUNG_KEY, fragment), query)
             if len(rows):
                 found[rest[rows]] = ordinals
-                rest = rest[found[rest] < 0]
-        return found
+                left = np.flatnonzero(found[rest] < 0)
+                rest, query = rest[left], query.only(left)
+            if not len(rest):
+                return
 
     def _dense(self, query: Query, found: I64Array) -> None:
         """Partition by partition, with one search in each of their fragments."""
@@ -176,8 +192,11 @@ class UidLookup:
                 rows, ordinals = probe(payload_of(self._view, key, fragment), part)
                 found[start + rows] = ordinals
 
-    def _sparse(self, query: Query, found: I64Array) -> None:
-        """All partitions at once: first the largest fragment of each, then, for whom that lacks, the second largest."""
+    def _sparse(self, query: Query, found: I64Array, *, ordinals: bool) -> None:
+        """All partitions at once: first the largest fragment of each, then, for whom that lacks, the second largest.
+
+        When few are left it stops: those are better looked up one by one.
+        """
         partitions = np.searchsorted(self._layout.first_hashes, query.hashes, "right") - 1
         if self._together is None:
             self._together = _Together(ProbeTable(), [], [False] * len(self._firsts))
@@ -190,23 +209,24 @@ class UidLookup:
             numbers = level[partitions[rest]]
             asked = np.flatnonzero(numbers >= 0)
             if len(asked):
-                rows, ordinals = together.table.find(numbers[asked], query, rest[asked])
-                found[rows] = ordinals
+                rows, those = together.table.find(numbers[asked], query, rest[asked], ordinals=ordinals)
+                found[rows] = 0 if those is None else those
                 rest = rest[found[rest] < 0]
-            if not len(rest):
+            if len(rest) < _FEW:
                 return
         for number in np.unique(partitions[rest]).tolist() if together.apart else ():
             for payload in together.apart.get(number, ()):
                 mine = rest[partitions[rest] == number]
-                rows, ordinals = probe(payload, query.only(mine))
-                found[mine[rows]] = ordinals
+                rows, those = probe(payload, query.only(mine))
+                found[mine[rows]] = those
 
     def _load(self, together: _Together, number: int) -> None:
         first, last = self._firsts[number], self._layout.last_hashes[number]
         key, level = partition_key(first), 0
         for fragment in _largest_first(directory_of(self._view, key)):
             view = fragment_view(self._view, key, fragment)
-            row = together.table.add(view, first, last) if self._view.is_mapped else -1
+            shape = self._shapes.setdefault(fragment_key(key, fragment.id), UidShape())
+            row = together.table.add(view, (first, last), shape) if self._view.is_mapped else -1
             if row < 0:
                 together.apart.setdefault(number, []).append(view.whole())
                 continue

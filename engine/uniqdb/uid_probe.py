@@ -167,15 +167,15 @@ class ProbeTable:
 
     All fragments lie in LMDB's one map. So one array that begins at the lowest of them and ends with the highest holds
     them all, and an index into it names an entry of any. Only entries of fragments that were added are ever looked at.
-    Memory: 40 bytes per fragment.
+    Memory: about 500 bytes per fragment.
     """
 
     def __init__(self) -> None:
         self._views: list[FragmentView] = []
-        self._rows: list[tuple[int, int, int, float]] = []
+        self._rows: list[tuple[int, int, int, float, int, bool]] = []
         self._is_ready = False
 
-    def add(self, view: FragmentView, first_hash: int, last_hash: int) -> int:
+    def add(self, view: FragmentView, bounds: tuple[int, int], shape: UidShape) -> int:
         """Verify a fragment in LMDB's memory and add it; its number, or -1 if it does not begin where words may.
 
         The smallest ones do not, which stand among other rows on a page.
@@ -184,13 +184,16 @@ class ProbeTable:
         address, count = _address(payload), entries_in(payload)
         if address % _WORD_BYTES or not count:
             return -1
+        if not shape.is_known:
+            shape.find_out(payload)
+        scale = (count - 1) / (bounds[1] - bounds[0] + 1)
         self._views.append(view)
-        self._rows.append((address, count, first_hash, count / (last_hash - first_hash + 1)))
+        self._rows.append((address, count, bounds[0], scale, shape.length, shape.is_in_order))
         self._is_ready = False
         return len(self._rows) - 1
 
     def _make_ready(self) -> None:
-        addresses, counts, firsts, scales = zip(*self._rows, strict=True)
+        addresses, counts, firsts, scales, lengths, in_order = zip(*self._rows, strict=True)
         lowest = min(range(len(addresses)), key=addresses.__getitem__)
         begin = addresses[lowest]
         payloads = [view.whole() for view in self._views]
@@ -198,49 +201,53 @@ class ProbeTable:
         first: U64Array = np.frombuffer(payloads[lowest], np.uint64, 1)
         # Up to seven bytes more than the last fragment has are still on its page.
         self._words: U64Array = as_strided(first, ((end - begin + 7) // _WORD_BYTES,), (_WORD_BYTES,), writeable=False)
-        self._bytes = self._words.view(np.uint8)
         # In words; the head of a fragment is one.
         self._at: I64Array = (np.array(addresses, np.int64) - begin) // _WORD_BYTES + 1
         self._counts: I64Array = np.array(counts, np.int64)
         self._firsts: U64Array = np.array(firsts, np.uint64)
         self._scales = np.array(scales, np.float64)
-        self._slacks: I64Array = np.sqrt(self._counts).astype(np.int64) + 8
+        self._lengths: I64Array = np.array(lengths, np.int64)
+        self._in_order: npt.NDArray[np.bool_] = np.array(in_order, np.bool_)
         self._blobs: I64Array = np.array([blob_bytes_in(one) for one in payloads], np.int64)
         self._is_ready = True
 
-    def find(self, numbers: I64Array, query: Query, asked: I64Array) -> tuple[I64Array, U32Array]:
+    def find(
+        self, numbers: I64Array, query: Query, asked: I64Array, *, ordinals: bool
+    ) -> tuple[I64Array, U32Array | None]:
         """Look the uids at positions ``asked`` of the query up, each in the fragment of its number.
 
-        Returns (positions in the query, ordinals) of those that are there.
+        The query need not be sorted. Returns (positions in the query, ``ordinals``) of those that are there.
         """
         if not self._is_ready:
             self._make_ready()
         hashes, at, counts = query.hashes[asked], self._at[numbers], self._counts[numbers]
         entries = self._entries(numbers, hashes)
         found: list[I64Array] = []
-        ordinals: list[U32Array] = []
-        rows = np.flatnonzero(entries < counts)
+        rows, hits = np.flatnonzero(entries < counts), np.empty(0, np.int64)
         while len(rows):
             rows = rows[self._words[at[rows] + entries[rows]] == hashes[rows]]
             if not len(rows):
                 break
             equal = self._equal_uids(numbers[rows], entries[rows], query, asked[rows])
-            hits = rows[equal]
-            found.append(asked[hits])
-            # Behind the hashes stand the offsets, then the ordinals: four bytes each.
-            ordinals.append(self._words.view(np.uint32)[2 * (at[hits] + counts[hits]) + counts[hits] + entries[hits]])
+            found.append(rows[equal])
             rows = rows[~equal]  # different uids with the same hash stand side by side
             entries[rows] += 1
             rows = rows[entries[rows] < counts[rows]]
-        if not found:
-            return np.empty(0, np.int64), np.empty(0, np.uint32)
-        return np.concatenate(found), np.concatenate(ordinals)
+        if found:
+            hits = found[0] if len(found) == 1 else np.concatenate(found)
+        if not ordinals:
+            return asked[hits], None
+        # Behind the hashes stand the offsets, then the ordinals: four bytes each.
+        places = 2 * (at[hits] + counts[hits]) + counts[hits] + entries[hits]
+        return asked[hits], self._words.view(np.uint32)[places]
 
     def _entries(self, numbers: I64Array, hashes: U64Array) -> I64Array:
-        """The first entry of each fragment that is not below the hash."""
-        at, counts, slacks = self._at[numbers], self._counts[numbers], self._slacks[numbers]
-        guesses = ((hashes - self._firsts[numbers]) * self._scales[numbers]).astype(np.int64)
-        low, high = np.maximum(guesses - slacks, 0), np.minimum(guesses + slacks, counts)
+        """The first entry of each fragment that is not below the hash; as `UidProbe.place` finds it."""
+        at, counts, scales = self._at[numbers], self._counts[numbers], self._scales[numbers]
+        guesses = ((hashes - self._firsts[numbers]) * scales).astype(np.int64)
+        beyond = (hashes - self._words[at + guesses]).view(np.int64)  # the difference of two words has a sign
+        guesses += (beyond * scales).astype(np.int64)
+        low, high = np.clip(guesses - _REACH, 0, counts), np.clip(guesses + _REACH, 0, counts)
         entries = self._bisect(at, low, high, hashes)
         off = np.flatnonzero(((entries == low) & (low > 0)) | ((entries == high) & (high < counts)))
         if len(off):
@@ -264,23 +271,44 @@ class ProbeTable:
         """Which candidates hold the very bytes asked for."""
         counts = self._counts[numbers]
         behind = self._at[numbers] + counts  # in words: where the hashes end
-        offsets = self._words.view(np.uint32)[2 * behind + entries].astype(np.int64)
-        lengths = self._words.view(np.uint16)[4 * behind + 4 * counts + entries]
-        equal: npt.NDArray[np.bool_] = lengths == query.lengths[asked]
+        lengths = self._lengths[numbers]
+        differ = np.flatnonzero(lengths == 0)
+        if len(differ):
+            places = 4 * (behind[differ] + counts[differ]) + entries[differ]
+            lengths[differ] = self._words.view(np.uint16)[places]
+        offsets = entries * lengths
+        free = np.flatnonzero(~self._in_order[numbers])
+        if len(free):
+            offsets[free] = self._words.view(np.uint32)[2 * behind[free] + entries[free]]
         for row in np.flatnonzero(offsets + lengths > self._blobs[numbers]).tolist():
             self._views[numbers[row]].part(int(offsets[row]), 2**63)  # which raises
+        equal: npt.NDArray[np.bool_] = lengths == query.lengths[asked]
         candidates = np.flatnonzero(equal)
         if not len(candidates):
             return equal
-        starts = _WORD_BYTES * behind + 10 * counts + offsets
-        held = gather(self._bytes, starts[candidates], lengths[candidates]).tobytes()
+        starts = (_WORD_BYTES * behind + 10 * counts + offsets)[candidates]
         uids = [query.uids[at] for at in asked[candidates].tolist()]
-        if held == b"".join(uids):  # the rule: 64-bit hashes of different uids are almost never equal
+        length = int(lengths[candidates[0]])
+        if length >= _WORD_BYTES and (lengths[candidates] == length).all():
+            equal[candidates] = self._equal_words(starts, uids, length)
             return equal
+        held = gather(self._words.view(np.uint8), starts, lengths[candidates]).tobytes()
         at = 0
         for candidate, uid in zip(candidates.tolist(), uids, strict=True):
             equal[candidate] = held[at : at + len(uid)] == uid
             at += len(uid)
+        return equal
+
+    def _equal_words(self, starts: I64Array, uids: list[bytes], length: int) -> npt.NDArray[np.bool_]:
+        """Which uids of this length stand where they may, by all their bytes, eight at a time.
+
+        The last eight overlap those before.
+        """
+        asked: U64Array = np.ndarray((len(uids) * length - 7,), np.uint64, b"".join(uids), strides=(1,))
+        held: U64Array = as_strided(self._words, (_WORD_BYTES * len(self._words) - 7,), (1,), writeable=False)
+        equal = np.ones(len(uids), np.bool_)
+        for at in (*range(0, length - _WORD_BYTES, _WORD_BYTES), length - _WORD_BYTES):
+            equal &= held[starts + at] == asked[at::length]
         return equal
 
 

