@@ -65,7 +65,16 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                     "closing",
                     "store_clock",
                 ),
-                *("trailing", "uid_removal", "dead_uids", "lost_names", "members_cache", "whole_units", "store_facts", "seen_uids"),
+                *(
+                    "trailing",
+                    "uid_removal",
+                    "dead_uids",
+                    "lost_names",
+                    "members_cache",
+                    "whole_units",
+                    "store_facts",
+                    "seen_uids",
+                ),
             }
         ),
     ),
