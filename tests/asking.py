@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import uniqdb
-import uniqdb.store
 from uniqdb.errors import UniqdbError, WindowNotKept
 
 Answers: TypeAlias = dict[str, Any]
@@ -84,7 +83,6 @@ def asked_process() -> Iterator[Asked]:
 
 def main() -> None:
     """Answer until the input ends."""
-    uniqdb.store.GENERATION_LOOK_S = 0.0  # a new data file is seen at once
     db: uniqdb.Engine | None = None
     snapshot: uniqdb.Snapshot | None = None
     for line in sys.stdin:
@@ -98,6 +96,8 @@ def main() -> None:
             snapshot = None
         if what == "snapshot":
             snapshot = db.snapshot()
+        if what == "now":
+            db._store._looked_at_s = -1e9  # a new data file is seen at once, and then not looked for
         if what == "close":
             db.close()
         elif what != "open":

@@ -36,7 +36,7 @@ from uniqdb.restore import Restoring, restore
 from uniqdb.sweeping import SweepRun
 
 HOUR_S = 3_600
-UIDS = [f"visitor-{number}" + "x" * (number % 7 // 6) for number in range(70)]
+UIDS = [f"visitor-{number}" + "x" * (number % 7 // 6) for number in range(140)]
 """Most of one length, some longer."""
 VISITS = st.lists(st.tuples(st.integers(0, 2 * HOUR_S), st.integers(0, len(UIDS) - 1)), min_size=1, max_size=60)
 """(seconds before now, number of the visitor)"""
@@ -97,7 +97,7 @@ class OpenReaders(RuleBasedStateMachine):
         self.path, self.copies, self.truth = self.folder / "store", 0, Truth()
         self.options = replace(brief_options(BRIEF, commit_visits), caches=CacheSizes(50, members_bytes))
         self.db = uniqdb.open(self.path, options=self.options)
-        self._add([(0, 0), (60, 1)])
+        self._add([(at % 3, at) for at in range(100)])  # more than stand in a row
         self.asked("open", str(self.path))
         self.saved: tuple[Path, Truth] | None = None
         self.snapshot: uniqdb.Snapshot | None = None
@@ -135,7 +135,7 @@ class OpenReaders(RuleBasedStateMachine):
         SweepRun(self.db, self.truth.now_s, forced=True).to_the_end()
         self.truth.model.kept_from_s = self.db.info().kept_from_s
 
-    @rule(which=st.sets(st.integers(0, len(UIDS) - 1), max_size=9), keep_counts=st.booleans())
+    @rule(which=st.sets(st.integers(0, len(UIDS) - 1), max_size=20), keep_counts=st.booleans())
     def forget(self, which: set[int], keep_counts: bool) -> None:
         uids = {UIDS[at] for at in which}
         forget(self.db, sorted(uids), keep_counts=keep_counts)
