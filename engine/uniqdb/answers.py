@@ -165,19 +165,18 @@ class Answers:
         """
         kept_from_s = self.retention.horizons()
 
-        def kept(bucket: Bucket) -> bool:
-            return bucket.start_s >= kept_from_s[bucket.granularity]
-
         def whole(bucket: Bucket) -> bool:
-            return kept(bucket) and not self._lost.has(bucket.granularity.word, bucket.start_s)
+            is_kept = bucket.start_s >= kept_from_s[bucket.granularity]
+            return is_kept and not self._lost.has(bucket.granularity.word, bucket.start_s)
 
         try:
-            chosen = cover(self.zone, start_s, end_s, whole if self.retention.lost else kept)
+            lost = self.retention.lost
+            chosen = cover(self.zone, start_s, end_s, whole) if lost else self.facts.cover(start_s, end_s, kept_from_s)
         except WindowNotKept:
             span = self._lost.first(start_s, end_s)
             if span is None:
                 raise
-            cover(self.zone, start_s, end_s, kept)  # raises as well if the sweeps alone are why
+            self.facts.cover(start_s, end_s, kept_from_s)  # raises as well if the sweeps alone are why
             edges = f"{self.zone.isoformat(start_s)} to {self.zone.isoformat(end_s)}"
             raise lost_to_damage(self.zone, f"who came from {edges}", span) from None
         return [(bucket, row) for bucket in chosen if (row := self.row(bucket)) is not None]

@@ -136,6 +136,9 @@ FRESH_TXN_BYTES = 16 * 1024 * 1024
 VERIFIED_FRAGMENTS_MAX = 65_536
 """Fragments whose verified blocks a process remembers; a forgotten one is verified again."""
 
+DIRECTORIES_MAX = 4_096
+"""Directories of units that a process keeps unpacked: a few KiB each."""
+
 # --- rows and fragments (persisted: a change is a new format version) ---
 CHECKSUM_BLOCK_BYTES = 64 * 1024
 FRAGMENT_FAN_IN = 4

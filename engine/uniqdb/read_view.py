@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from uniqdb.errors import HandleClosed
 from uniqdb.format import Database, Directory, FragmentView, corrupt, open_row
-from uniqdb.limits import VERIFIED_FRAGMENTS_MAX
+from uniqdb.limits import DIRECTORIES_MAX, VERIFIED_FRAGMENTS_MAX
 
 Handle: TypeAlias = Any  # LMDB's handle of a named database; its type has no public name
 
@@ -24,6 +24,8 @@ class OpenData:
     handles: dict[Database, Handle] = field(default_factory=dict)
     verified: OrderedDict[tuple[Database, bytes], bytearray] = field(default_factory=OrderedDict)
     """Which blocks of which fragments need not be verified again."""
+    directories: OrderedDict[bytes, tuple[bytes, Directory]] = field(default_factory=OrderedDict)
+    """Rows of ``units`` that were read lately, sealed and unpacked: what is the same need not be unpacked again."""
 
 
 class ReadView:
@@ -90,10 +92,23 @@ class ReadView:
         try:
             return self._directories[unit_key]
         except KeyError:
-            payload = self.row(Database.UNITS, unit_key)
-            found = None if payload is None else Directory.unpack(unit_key, payload)
-            self._directories[unit_key] = found
+            found = self._directories[unit_key] = self._find_directory(unit_key)
             return found
+
+    def _find_directory(self, unit_key: bytes) -> Directory | None:
+        value = self.get(Database.UNITS, unit_key)
+        if value is None:
+            return None
+        sealed, kept = bytes(value), self.data.directories
+        known = kept.get(unit_key)
+        if known is not None and known[0] == sealed:
+            return known[1]
+        found = Directory.unpack(unit_key, open_row(Database.UNITS, unit_key, sealed))
+        kept[unit_key] = sealed, found
+        kept.move_to_end(unit_key)
+        if len(kept) > DIRECTORIES_MAX:
+            kept.popitem(last=False)
+        return found
 
     def rows(self, database: Database, first_key: bytes, end_key: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Verified small rows with ``first_key <= key < end_key``, ascending."""
