@@ -56,7 +56,9 @@ class Asked:
         self._child = child
 
     def __call__(self, what: str, detail: object = None) -> Any:
-        """``open`` a store (a path), ``close`` it, take a ``snapshot``; ask it, or the handle ``now``, for uids."""
+        """``open`` a store (a path), ``close`` it, take a ``snapshot`` and ask that, or the handle ``now``, or the
+        ``old`` snapshot for uids; ``look`` for a new data file with the next question.
+        """
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         print(json.dumps([what, detail]), file=self._child.stdin, flush=True)
@@ -96,11 +98,11 @@ def main() -> None:
             snapshot = None
         if what == "snapshot":
             snapshot = db.snapshot()
-        if what == "now":
-            db._store._looked_at_s = -1e9  # a new data file is seen at once, and then not looked for
+        if what == "look":
+            db._store._looked_at_s = -1e9
         if what == "close":
             db.close()
-        elif what != "open":
+        elif what not in ("open", "look"):
             found = _try(db if what == "now" else snapshot, detail)
         print(json.dumps(found), flush=True)
 

@@ -38,7 +38,9 @@ from uniqdb.sweeping import SweepRun
 HOUR_S = 3_600
 UIDS = [f"visitor-{number}" + "x" * (number % 7 // 6) for number in range(140)]
 """Most of one length, some longer."""
-VISITS = st.lists(st.tuples(st.integers(0, 2 * HOUR_S), st.integers(0, len(UIDS) - 1)), min_size=1, max_size=60)
+BACK_S = st.integers(0, 2 * HOUR_S) | st.integers(0, 2 * DAY_S)
+"""Days of those times are always kept, finer buckets not always."""
+VISITS = st.lists(st.tuples(BACK_S, st.integers(0, len(UIDS) - 1)), min_size=1, max_size=60)
 """(seconds before now, number of the visitor)"""
 
 
@@ -47,6 +49,11 @@ class Truth:
 
     def __init__(self) -> None:
         self.model, self.now_s, self.nameless = SweptModel(), T, 0
+        self.visits: list[tuple[int, str]] = []
+
+    def add(self, times: list[int], uids: list[str]) -> None:
+        self.model.add(times, uids)
+        self.visits += zip(times, uids, strict=True)
 
     def forget(self, uids: set[str], *, keep_counts: bool) -> None:
         for uid in uids:
@@ -56,12 +63,14 @@ class Truth:
                     members.remove(uid)
                     if keep_counts:
                         members.add(f"\0{self.nameless}")
+            other = f"\0{self.nameless}" if keep_counts else ""
+            self.visits = [(at, other if one == uid else one) for at, one in self.visits]
 
     def answers(self) -> Answers:
         """What a handle must answer now; counts of windows as if everything were kept."""
         live = self.model.live()
         end_s = self.now_s // DAY_S * DAY_S + DAY_S
-        lately = self.model.union(end_s - 3 * DAY_S, end_s)
+        lately = self._within(end_s - 3 * DAY_S)
         seen = [uid in live for uid in UIDS]
         return {
             "one by one": seen,
@@ -69,11 +78,13 @@ class Truth:
             "few": seen[:3],
             "lately": [uid in lately for uid in UIDS[::5]],
             "lately, together": [uid in lately for uid in UIDS[::5]],
-            "counts": {
-                window: len(self.model.union(end_s - int(window[:-1]) * DAY_S, end_s)) for window in asking.WINDOWS
-            },
-            "all": len(self.model.union(0, end_s)),
+            "counts": {window: len(self._within(end_s - int(window[:-1]) * DAY_S)) for window in asking.WINDOWS},
+            "all": len(self._within(0)),
         }
+
+    def _within(self, start_s: int) -> set[str]:
+        """Who came since."""
+        return {uid for at, uid in self.visits if at >= start_s} - {""}
 
 
 def assert_true(found: Answers, expected: Answers) -> None:
@@ -105,7 +116,7 @@ class OpenReaders(RuleBasedStateMachine):
 
     def _add(self, visits: list[tuple[int, int]]) -> None:
         times, uids = [self.truth.now_s - back_s for back_s, _ in visits], [UIDS[at] for _, at in visits]
-        self.truth.model.add(times, uids)
+        self.truth.add(times, uids)
         self.db.add_many(times, uids)
         self.db.commit()
         set_clock(self.db, self.truth.now_s)
@@ -119,7 +130,7 @@ class OpenReaders(RuleBasedStateMachine):
     @rule(which=st.integers(0, len(UIDS) - 1))
     def add_one_that_waits(self, which: int) -> None:
         """It is seen at once by the handle, and by a reader after the commit."""
-        self.truth.model.add([self.truth.now_s], [UIDS[which]])
+        self.truth.add([self.truth.now_s], [UIDS[which]])
         self.db.add_new_data(self.truth.now_s, UIDS[which])
         live = self.truth.model.live()
         assert [self.db.check_if_uid_exists(uid) for uid in UIDS] == [uid in live for uid in UIDS]
@@ -162,6 +173,7 @@ class OpenReaders(RuleBasedStateMachine):
         self._close()
         compact(self.path, self.options, renumber=renumber, readers_wait_s=0.0)
         self._open()
+        self.asked("look")
 
     @rule()
     def back_up(self) -> None:
@@ -180,6 +192,7 @@ class OpenReaders(RuleBasedStateMachine):
         restore(self.saved[0], self.path, Restoring(self.truth.now_s, replace=True))
         self.truth = copy.deepcopy(self.saved[1])
         self._open()
+        self.asked("look")
 
     @invariant()
     def everybody_tells_the_truth(self) -> None:
