@@ -38,8 +38,8 @@ class CacheSizes:
     uid_entries: int = UID_CACHE_ENTRIES
     """Recently seen uids of a writer: about 100 bytes each."""
     members_bytes: int = MEMBERS_CACHE_BYTES
-    """Sets of recently touched buckets, estimated; a writer and its readers have one such cache each. Readers may take a
-    quarter of it more for unions.
+    """Sets of recently touched buckets, estimated; a writer and its readers have one such cache each, and for unions of
+    sets a quarter of it more.
     """
 
 
