@@ -35,7 +35,7 @@ from uniqdb.store import Store
 from uniqdb.store_facts import StoreFacts
 from uniqdb.uid_dictionary import UidDictionary
 from uniqdb.upkeep_step import LiveMarks, Step
-from uniqdb.visit import Reason, Verdict, check_many, check_one, is_plain_uid
+from uniqdb.visit import Reason, Verdict, check_many, check_one
 from uniqdb.writer import Commit, Writer, nothing
 
 T = TypeVar("T")
@@ -238,10 +238,8 @@ class Engine:
             reader = self._reading()
             if self._pending.uids:
                 is_seen = seen_or_waits(reader, self._pending, self._writing().takes, (uid, window, as_of))
-            elif window is None and type(uid) is str and is_plain_uid(uid):
-                is_seen = reader.was_ever_seen(uid)
             else:
-                is_seen = reader.check_if_uid_exists(uid, window, as_of=as_of)
+                is_seen = reader.is_seen(uid, window, as_of)
             if window is None:
                 self._seen = reader.seen
             return is_seen

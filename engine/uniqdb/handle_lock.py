@@ -43,7 +43,7 @@ class HandleLock:
     ) -> None:
         self._depth -= 1
         try:
-            if self._parks and not self._depth:
+            if not self._depth and self._parks:
                 self._store.park()
         finally:
             self.alone.release()

@@ -17,12 +17,13 @@ from uniqdb.completeness import Completeness, read_completeness
 from uniqdb.errors import UsageError
 from uniqdb.granularity import Granularity
 from uniqdb.handle_lock import in_chunks
+from uniqdb.limits import UID_BYTES_MAX
 from uniqdb.lost_names import assert_known, assert_nobody_lost, find
 from uniqdb.record import CountRecord
 from uniqdb.seen_uids import SeenUids
 from uniqdb.store import ReadView
 from uniqdb.store_facts import StoreFacts
-from uniqdb.visit import is_plain_uid, uid_text, uid_texts
+from uniqdb.visit import uid_text, uid_texts
 from uniqdb.window import TrailingWindow, parse_edge, parse_window, trailing_interval
 
 T = TypeVar("T")
@@ -200,13 +201,17 @@ class Reader:
         """
         with self._lock:
             self.answers.view.assert_open()
-            text = uid_text(uid)
-            if text is None:
-                return False
-            if window is None:
-                return self.was_ever_seen(text)
-            ordinal = self._find(text)
-            return ordinal >= 0 and any(ordinal in one for one in self.answers.sets(*self._span(window, as_of)))
+            return self.is_seen(uid, window, as_of)
+
+    def is_seen(self, uid: object, window: str | None, as_of: Moment | None) -> bool:
+        """`check_if_uid_exists`, to be called with the handle's lock and an open view."""
+        text = uid if type(uid) is str and uid.isascii() and 0 < len(uid) <= UID_BYTES_MAX else uid_text(uid)
+        if text is None:
+            return False
+        if window is None:
+            return self._was_ever_seen(text)
+        ordinal = self._find(text)
+        return ordinal >= 0 and any(ordinal in one for one in self.answers.sets(*self._span(window, as_of)))
 
     @property
     def seen(self) -> SeenUids:
@@ -215,13 +220,15 @@ class Reader:
             self._seen, self._before = SeenUids(self.answers.view, self._before), None
         return self._seen
 
-    def was_ever_seen(self, uid: str) -> bool:
-        """Whether the visitor is in any kept bucket. To be called with the handle's lock."""
+    def _was_ever_seen(self, uid: str) -> bool:
         seen = self._seen or self.seen
         if uid in seen.seen:
             return True
         if seen.unseen and uid in seen.unseen:
             return False
+        return self._find_out(seen, uid)
+
+    def _find_out(self, seen: SeenUids, uid: str) -> bool:
         answers = self.answers
         if self._are_all_kept is None:
             self._are_all_kept = answers.are_all_kept
@@ -310,9 +317,9 @@ class Snapshot(Reader):
                     return True
                 if uid in seen.unseen:
                     return False
-            if is_plain_uid(uid):
-                with self._lock.alone:
-                    return self.was_ever_seen(uid)
+                if uid.isascii() and 0 < len(uid) <= UID_BYTES_MAX:
+                    with self._lock.alone:  # of the handle's own view nothing is asked
+                        return self._find_out(seen, uid)
         return super().check_if_uid_exists(uid, window, as_of=as_of)
 
     @property

@@ -187,8 +187,9 @@ class Store:
 
     def park(self) -> None:
         """End the transaction of the handle's own view, but keep the view for when nothing was committed meanwhile."""
-        if self._view is not None:
-            self._view.park()
+        view = self._view
+        if view is not None and not view.parked:
+            view.park()
 
     def drop_view(self) -> None:
         """End the handle's own read view; its memory views are invalid from now on."""

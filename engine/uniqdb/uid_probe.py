@@ -31,6 +31,8 @@ _BLOCKWISE_QUESTIONS = 4
 """So many questions verify only the blocks that they need; who asks more will come to all of them."""
 _REACH = 32
 """So far, in entries, may the second guess be off: three times the usual error in a partition of the largest size."""
+_SCALE_BITS = 64
+"""Entries per hash are counted in so small parts of one."""
 _WORD_BYTES = 8
 
 
@@ -75,7 +77,7 @@ class UidProbe:
         self._view, self._shape = view, shape
         self._count = count = entries_in(view.part(0, 8))
         self._at = column_offsets(count)
-        self._first, self._scale = first_hash, (count - 1) / (last_hash - first_hash + 1)
+        self._first, self._scale = first_hash, (count - 1 << _SCALE_BITS) // (last_hash - first_hash + 1)
         self._asked = 0
         self._hashes: memoryview | None = None
         if view.is_verified:
@@ -109,19 +111,28 @@ class UidProbe:
         if hashes is None:
             return self._place_by_blocks(uid, uid_hash)
         count, scale = self._count, self._scale
-        guess = int((uid_hash - self._first) * scale)
-        guess += int((uid_hash - hashes[guess]) * scale)
+        guess = (uid_hash - self._first) * scale >> _SCALE_BITS
+        guess += (uid_hash - hashes[guess]) * scale >> _SCALE_BITS
         low, high = guess - _REACH, guess + _REACH
         if low < 0:
             low = 0
         if high > count:
             high = count
-        entry = bisect_left(hashes, uid_hash, low, high) if low < high else low
-        if (entry == low and low) or (entry >= high and high < count):
-            entry = bisect_left(hashes, uid_hash)
-        while entry < count and hashes[entry] == uid_hash:
+        entry = bisect_left(hashes, uid_hash, low, high) if low < high else count
+        if entry < count and hashes[entry] == uid_hash:
             start = entry * self._length if self._is_in_order else self._offsets[entry]
-            end = start + (self._length or self._lengths[entry])
+            if self._blob[start : start + (self._length or self._lengths[entry])] == uid:
+                return entry
+        elif low < entry < high:
+            return -1
+        return self._place_among_all(hashes, uid, uid_hash)
+
+    def _place_among_all(self, hashes: memoryview, uid: bytes, uid_hash: int) -> int:
+        """The same, where a guess was too far off, or others have the same hash."""
+        entry = bisect_left(hashes, uid_hash)
+        while entry < self._count and hashes[entry] == uid_hash:
+            start = self._offsets[entry]
+            end = start + self._lengths[entry]
             if self._blob[start:end] == uid:
                 return entry
             if end > len(self._blob):
@@ -140,7 +151,7 @@ class UidProbe:
             else:
                 return self.place(uid, uid_hash)
         count, hash_at = self._count, self._at[0]
-        guess, slack = int((uid_hash - self._first) * self._scale), isqrt(count) + 8
+        guess, slack = (uid_hash - self._first) * self._scale >> _SCALE_BITS, isqrt(count) + 8
         low, high = max(guess - slack, 0), min(guess + slack, count)
         hashes = self._view.part(hash_at + 8 * low, hash_at + 8 * high).cast("Q")
         entry = low + bisect_left(hashes, uid_hash)

@@ -188,11 +188,6 @@ def _iso_s(text: str) -> int | None:
         return None
 
 
-def is_plain_uid(uid: str) -> bool:
-    """Whether `uid_text` is the uid itself, for those of which that is soon told."""
-    return uid.isascii() and 0 < len(uid) <= UID_BYTES_MAX
-
-
 def uid_texts(uids: Sequence[object]) -> list[str | None]:
     """`uid_text` of each. Cost: 0.05 us each, if all are what nearly all are: ASCII of at most 1,024 characters."""
     try:
