@@ -188,15 +188,19 @@ def _iso_s(text: str) -> int | None:
         return None
 
 
-def uid_texts(uids: Sequence[object]) -> list[str | None]:
-    """`uid_text` of each. Cost: 0.05 us each, if all are what nearly all are: ASCII of at most 1,024 characters."""
+def encoded_uids(uids: Sequence[object]) -> list[bytes]:
+    """The bytes of `uid_text` of each, none of what is no uid.
+
+    Cost: 0.1 us each, if all are what nearly all are: ASCII of at most 1,024 characters.
+    """
     try:
-        joined = "".join(uids)  # type: ignore[arg-type]  # whatever is no text raises
+        texts: list[str] = list(uids)  # type: ignore[arg-type]  # whatever is no text is refused by `join`
+        joined = "".join(texts)
     except TypeError:
         joined = "\x80"
-    if joined.isascii() and uids and min(map(len, uids)) > 0 and max(map(len, uids)) <= UID_BYTES_MAX:  # type: ignore[arg-type]  # they are texts
-        return list(uids)  # type: ignore[arg-type]  # they are texts
-    return [uid_text(uid) for uid in uids]
+    if joined.isascii() and max(map(len, texts), default=0) <= UID_BYTES_MAX:
+        return list(map(str.encode, texts))
+    return [(uid_text(uid) or "").encode() for uid in uids]
 
 
 def uid_text(uid: object) -> str | None:
