@@ -182,7 +182,7 @@ class Query:
         return Query(self.hashes[start:end], self.uids[start:end], self.lengths[start:end])
 
     def only(self, rows: I64Array) -> "Query":
-        """The part at these positions, which ascend."""
+        """The part at these positions."""
         return Query(self.hashes[rows], [self.uids[row] for row in rows.tolist()], self.lengths[rows])
 
 

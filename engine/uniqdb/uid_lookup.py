@@ -150,22 +150,21 @@ class UidLookup:
         """
         if len(uids) < _FEW:
             return np.fromiter(map(self.one, uids, hashes.tolist()), np.int64, len(uids))
-        found = np.full(len(uids), -1, np.int64)
         if len(uids) >= _DENSE * len(self._firsts):
             order = np.argsort(hashes, kind="stable")
             ordered = Query.of([uids[at] for at in order.tolist()], hashes[order])
-            in_order = found[order]
-            self._dense(ordered, in_order)
-            found[order] = in_order
-        else:
-            self._sparse(Query.of(uids, hashes), found, ordinals=ordinals)
+            found = np.empty(len(uids), np.int64)
+            found[order] = self._dense(ordered)
+            return found
+        query = Query.of(uids, hashes)
+        found = self._sparse(query, ordinals=ordinals)
         rest = np.flatnonzero(found < 0)
         if len(rest) < _FEW:
             for at in rest.tolist():
                 found[at] = self.one(uids[at], int(hashes[at]))
         else:
             rest = rest[np.argsort(hashes[rest], kind="stable")]
-            self._in_young(rest, Query.of([uids[at] for at in rest.tolist()], hashes[rest]), found)
+            self._in_young(rest, query.only(rest), found)
         return found
 
     def _in_young(self, rest: I64Array, query: Query, found: I64Array) -> None:
@@ -179,8 +178,9 @@ class UidLookup:
             if not len(rest):
                 return
 
-    def _dense(self, query: Query, found: I64Array) -> None:
+    def _dense(self, query: Query) -> I64Array:
         """Partition by partition, with one search in each of their fragments."""
+        found = np.full(len(query.hashes), -1, np.int64)
         firsts = self._layout.first_hashes
         bounds = [*np.searchsorted(query.hashes, firsts).tolist(), len(query.hashes)]
         for number, first in enumerate(self._firsts):
@@ -191,12 +191,17 @@ class UidLookup:
             for fragment in directory_of(self._view, key).fragments:
                 rows, ordinals = probe(payload_of(self._view, key, fragment), part)
                 found[start + rows] = ordinals
+        rest = np.flatnonzero(found < 0)
+        if len(rest):
+            self._in_young(rest, query if len(rest) == len(found) else query.only(rest), found)
+        return found
 
-    def _sparse(self, query: Query, found: I64Array, *, ordinals: bool) -> None:
+    def _sparse(self, query: Query, *, ordinals: bool) -> I64Array:
         """All partitions at once: first the largest fragment of each, then, for whom that lacks, the second largest.
 
         When few are left it stops: those are better looked up one by one.
         """
+        found = np.full(len(query.hashes), -1, np.int64)
         partitions = np.searchsorted(self._layout.first_hashes, query.hashes, "right") - 1
         if self._together is None:
             self._together = _Together(ProbeTable(), [], [False] * len(self._firsts))
@@ -213,12 +218,13 @@ class UidLookup:
                 found[rows] = 0 if those is None else those
                 rest = rest[found[rest] < 0]
             if len(rest) < _FEW:
-                return
+                return found
         for number in np.unique(partitions[rest]).tolist() if together.apart else ():
             for payload in together.apart.get(number, ()):
                 mine = rest[partitions[rest] == number]
                 rows, those = probe(payload, query.only(mine))
                 found[mine[rows]] = those
+        return found
 
     def _load(self, together: _Together, number: int) -> None:
         first, last = self._firsts[number], self._layout.last_hashes[number]
