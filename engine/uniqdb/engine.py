@@ -232,6 +232,10 @@ class Engine:
             is_told = known or (uid in seen.unseen and not self._pending and not self._calls.waiting)
             if is_told and self._lock.is_newest(seen.view):
                 return known
+            if self._writer is None and not is_told and self._reader is not None:
+                found = self._reader.find_out(self._store, seen, uid)
+                if found is not None:
+                    return found
         with self._lock:
             if self._calls.waiting:
                 self._commit_pending()

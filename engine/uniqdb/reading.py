@@ -21,7 +21,7 @@ from uniqdb.limits import UID_BYTES_MAX
 from uniqdb.lost_names import assert_known, assert_nobody_lost, find
 from uniqdb.record import CountRecord
 from uniqdb.seen_uids import SeenUids
-from uniqdb.store import ReadView
+from uniqdb.store import ReadView, Store
 from uniqdb.store_facts import StoreFacts
 from uniqdb.visit import encoded_uids, uid_text
 from uniqdb.window import TrailingWindow, parse_edge, parse_window, trailing_interval
@@ -227,6 +227,22 @@ class Reader:
         if seen.unseen and uid in seen.unseen:
             return False
         return self._find_out(seen, uid)
+
+    def find_out(self, store: Store, seen: SeenUids, uid: str) -> bool | None:
+        """Whether a visitor is in any kept bucket who is not known in ``seen``, which is of this view.
+
+        For a handle that only reads, between its calls: None if the view is not that of the newest commit any more, or
+        the uid is one that needs a closer look.
+        """
+        if not uid.isascii() or not 0 < len(uid) <= UID_BYTES_MAX or seen is not self._seen:
+            return None
+        with self._lock.alone:
+            if not store.resume_newest(seen.view):
+                return None
+            try:
+                return self._find_out(seen, uid)
+            finally:
+                seen.view.park()
 
     def _find_out(self, seen: SeenUids, uid: str) -> bool:
         answers = self.answers
