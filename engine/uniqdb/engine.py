@@ -228,13 +228,12 @@ class Engine:
         """
         seen = self._seen
         if window is None and seen is not None and type(uid) is str:
-            known = uid in seen.seen
-            is_told = known or (uid in seen.unseen and not self._pending and not self._calls.waiting)
-            if is_told and self._lock.is_newest(seen.view):
-                return known
-            if self._writer is None and not is_told and self._reader is not None:
-                found = self._reader.find_out(self._store, seen, uid)
-                if found is not None:
+            known, reader = uid in seen.seen, self._reader
+            if known or not (self._pending or self._calls.waiting):
+                if known or uid in seen.unseen:
+                    if self._lock.is_newest(seen.view):
+                        return known
+                elif reader is not None and (found := reader.find_out(self._store, seen, uid)) is not None:
                     return found
         with self._lock:
             if self._calls.waiting:

@@ -231,8 +231,8 @@ class Reader:
     def find_out(self, store: Store, seen: SeenUids, uid: str) -> bool | None:
         """Whether a visitor is in any kept bucket who is not known in ``seen``, which is of this view.
 
-        For a handle that only reads, between its calls: None if the view is not that of the newest commit any more, or
-        the uid is one that needs a closer look.
+        For a handle between its calls: None if the view is not that of the newest commit any more, or the uid is one
+        that needs a closer look.
         """
         if not uid.isascii() or not 0 < len(uid) <= UID_BYTES_MAX or seen is not self._seen:
             return None
@@ -242,7 +242,8 @@ class Reader:
             try:
                 return self._find_out(seen, uid)
             finally:
-                seen.view.park()
+                if store.read_only:
+                    seen.view.park()
 
     def _find_out(self, seen: SeenUids, uid: str) -> bool:
         answers = self.answers

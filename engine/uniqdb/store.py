@@ -186,14 +186,13 @@ class Store:
         return is_same
 
     def resume_newest(self, view: ReadView) -> bool:
-        """Take up this view again, if it is the handle's own, parked, and what `view` would give. Cost: 0.5 us."""
+        """Whether this is what `view` would give; of a reader it is no longer parked then. Cost of that: 0.5 us."""
+        if view is not self._view or self._unusable or view.parked is not self.read_only:
+            return False
         now_s = time.monotonic()
-        if (
-            view is not self._view
-            or not view.parked
-            or self._unusable
-            or now_s - self._looked_at_s >= GENERATION_LOOK_S
-        ):
+        if not self.read_only:
+            return now_s - view.opened_at_s <= READ_TXN_AGE_S_MAX
+        if now_s - self._looked_at_s >= GENERATION_LOOK_S:
             return False
         try:
             txn = self._env.begin(buffers=True)
