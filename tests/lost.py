@@ -73,7 +73,7 @@ def lose(db: uniqdb.Engine, spans: Iterable[LostSpan], fate: Callable[[Bucket], 
     store.commit(changes, based_on=view.txn_id)
     assert db._writer is not None
     db._writer.forget_cached()
-    db._reader = None
+    db._reader = db._seen = None  # a true repair writes another data file, which no handle confuses with this one
 
 
 def _joined(spans: list[LostSpan]) -> tuple[LostSpan, ...]:

@@ -7,7 +7,6 @@ that of weeks and years. So a lost row raises StoreCorrupt and never reads as "n
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import groupby, pairwise, repeat
 
 import numpy as np
@@ -15,43 +14,21 @@ from pyroaring import BitMap
 
 from uniqdb.batch import ends_of
 from uniqdb.bucket_members import members_left
-from uniqdb.calendar_zone import CalendarZone
 from uniqdb.errors import NotFound, UsageError, WindowNotKept
 from uniqdb.format import BucketRow, Database, Status, bucket_key, corrupt, parse_bucket_key
 from uniqdb.granularity import Bucket, Granularity
-from uniqdb.handle_lock import HandleLock, in_chunks
+from uniqdb.handle_lock import in_chunks
 from uniqdb.horizons import NOTHING_SWEPT, RetentionRow, read_retention
 from uniqdb.lost_names import assert_named, find
 from uniqdb.lost_times import LostTimes, lost_to_damage, unproved, unproved_among
-from uniqdb.members_cache import MembersCache
 from uniqdb.meta import STORE_KEY, StateRow, StoreRow, read_row, read_state
 from uniqdb.record import CountRecord
 from uniqdb.store import ReadView
-from uniqdb.uid_dictionary import UidDictionary
-from uniqdb.window import cover, parse_period
+from uniqdb.store_facts import StoreFacts
+from uniqdb.window import cover
 
-_PERIODS_MAX = 4_096
-
-
-@dataclass(frozen=True, slots=True)
-class StoreFacts:
-    """What answers need to know of the store beside the view."""
-
-    zone: CalendarZone
-    lock: HandleLock
-    dictionary: UidDictionary
-    cache: MembersCache
-    _periods: dict[str, Bucket] = field(default_factory=dict)
-
-    def period(self, text: str) -> Bucket:
-        """`parse_period` in the store's zone, remembered: programs ask for the same few periods again and again."""
-        bucket = self._periods.get(text)
-        if bucket is None:
-            bucket = parse_period(self.zone, text)
-            if len(self._periods) >= _PERIODS_MAX:
-                self._periods.clear()
-            self._periods[text] = bucket
-        return bucket
+_INTERVALS_MAX, _COUNTS_MAX = 8, 256
+"""So many intervals are remembered for one view: the sets of each, which the cache may have dropped; the counts."""
 
 
 class Answers:
@@ -62,9 +39,12 @@ class Answers:
         self._state: StateRow | None = None
         self._retention: RetentionRow | None = None
         self._lost = LostTimes(NOTHING_SWEPT)
-        self._every_member: BitMap | None = None
         self._epoch: int | None = None
         self._proved: set[tuple[Granularity, int, int]] = set()
+        self._kept: list[BitMap] | None = None
+        self._are_all_kept: bool | None = None
+        self._sets: dict[tuple[int, int], list[BitMap]] = {}
+        self._counts: dict[tuple[tuple[int, int], tuple[int, int]], BucketRow] = {}
 
     @property
     def state(self) -> StateRow:
@@ -185,19 +165,18 @@ class Answers:
         """
         kept_from_s = self.retention.horizons()
 
-        def kept(bucket: Bucket) -> bool:
-            return bucket.start_s >= kept_from_s[bucket.granularity]
-
         def whole(bucket: Bucket) -> bool:
-            return kept(bucket) and not self._lost.has(bucket.granularity.word, bucket.start_s)
+            is_kept = bucket.start_s >= kept_from_s[bucket.granularity]
+            return is_kept and not self._lost.has(bucket.granularity.word, bucket.start_s)
 
         try:
-            chosen = cover(self.zone, start_s, end_s, whole if self.retention.lost else kept)
+            lost = self.retention.lost
+            chosen = cover(self.zone, start_s, end_s, whole) if lost else self.facts.cover(start_s, end_s, kept_from_s)
         except WindowNotKept:
             span = self._lost.first(start_s, end_s)
             if span is None:
                 raise
-            cover(self.zone, start_s, end_s, kept)  # raises as well if the sweeps alone are why
+            self.facts.cover(start_s, end_s, kept_from_s)  # raises as well if the sweeps alone are why
             edges = f"{self.zone.isoformat(start_s)} to {self.zone.isoformat(end_s)}"
             raise lost_to_damage(self.zone, f"who came from {edges}", span) from None
         return [(bucket, row) for bucket in chosen if (row := self.row(bucket)) is not None]
@@ -208,26 +187,53 @@ class Answers:
 
     def sets(self, start_s: int, end_s: int) -> list[BitMap]:
         """The sets of the cover of ``[start_s, end_s)``. Shared, not to be changed."""
-        return [self.facts.cache.members(self.view, bucket, row) for bucket, row in self.cover(start_s, end_s)]
+        self.view.assert_open()
+        found = self._sets.get((start_s, end_s))
+        if found is None:
+            found = [self.facts.cache.members(self.view, bucket, row) for bucket, row in self.cover(start_s, end_s)]
+            if len(self._sets) >= _INTERVALS_MAX:
+                self._sets.clear()
+            self._sets[(start_s, end_s)] = found
+        return found
 
     def kept_sets(self) -> list[BitMap]:
-        """Sets whose union is every visitor of every kept bucket: years, and weeks in a year that is swept.
+        """Sets whose union is every visitor of every kept bucket, made once for the view. Shared, not to be changed.
 
-        With lost spans, where years may be missing: one set, made once for the view of all that there is.
+        Those of years, the newest first, and of weeks in a year that is swept. With lost spans, where years may be
+        missing: one of all that there is.
         """
-        if self.retention.lost:
-            if self._every_member is None:
-                self._every_member = members_left(self.view, self.retention)
-            return [self._every_member]
-        year_s = self.retention.kept_from_s(Granularity.YEAR)
+        if self._kept is None:
+            if self.retention.lost:
+                self._kept = [members_left(self.view, self.retention)]
+            else:
+                self._kept = [self.facts.cache.members(self.view, *part) for part in self._kept_parts()]
+        return self._kept
+
+    def _kept_parts(self) -> list[tuple[Bucket, BucketRow]]:
+        year_s, week_s = (self.retention.kept_from_s(one) for one in (Granularity.YEAR, Granularity.WEEK))
         spans_s = [(Granularity.YEAR, year_s, 2**62)]
-        if self.retention.kept_from_s(Granularity.WEEK) < year_s:
-            spans_s.append((Granularity.WEEK, self.retention.kept_from_s(Granularity.WEEK), year_s))
+        if week_s < year_s:
+            spans_s.insert(0, (Granularity.WEEK, week_s, year_s))
         return [
-            self.facts.cache.members(self.view, Bucket(granularity, at, at + 1), row)
+            (Bucket(granularity, at, at + 1), row)
             for granularity, start_s, end_s in spans_s
             for at, row in self.rows(granularity, start_s, end_s)
-        ]
+        ][::-1]
+
+    @property
+    def are_all_kept(self) -> bool:
+        """Whether every uid of the dictionary is that of a visitor of a kept bucket, so that finding it is enough.
+
+        So it is where nothing was removed or lost, and the kept sets have as many members as numbers were given out.
+        """
+        if self._are_all_kept is None:
+            given = self.facts.dictionary.row(self.view).next_ordinal
+            self._are_all_kept = (
+                not (self.retention.uids_dropped or self.retention.has_dead_uids or self.retention.lost)
+                and all(one.max() < given for one in self.kept_sets())
+                and self.facts.cache.count_union(self.view, self._kept_parts()) == given
+            )
+        return self._are_all_kept
 
     def count_all(self) -> CountRecord:
         """The count of everything, from the first to the newest visit's minute: the union of all years.
@@ -247,18 +253,23 @@ class Answers:
 
     def _count(self, edges_s: tuple[int, int], covered_s: tuple[int, int], granularity: str) -> CountRecord:
         """The count of an interval that holds all visits of a perhaps longer one, which is covered instead."""
-        start_s, end_s = edges_s
+        self.view.assert_open()
+        row = self._counts.get((edges_s, covered_s))
+        if row is None:
+            row = self._find_count(edges_s[1], covered_s)
+            if len(self._counts) >= _COUNTS_MAX:
+                self._counts.clear()
+            self._counts[(edges_s, covered_s)] = row
+        return self._record(granularity, *edges_s, row)
+
+    def _find_count(self, end_s: int, covered_s: tuple[int, int]) -> BucketRow:
         found = self.cover(*covered_s)
         visits = sum(row.visits for _, row in found)
         status = Status.PROVISIONAL
         if self.is_closed(end_s):
             status = max((row.status for _, row in found), default=Status.FINAL)
-        if len(found) == 1:
-            count = found[0][1].unique_count
-        else:
-            count = len(BitMap.union(BitMap(), *(self.facts.cache.members(self.view, *one) for one in found)))
-        row = BucketRow(count, visits, 0, 0, status)
-        return self._record(granularity, start_s, end_s, row)
+        count = found[0][1].unique_count if len(found) == 1 else self.facts.cache.count_union(self.view, found)
+        return BucketRow(count, visits, 0, 0, status)
 
     def is_closed(self, end_s: int) -> bool:
         """Whether the store's clock has passed an interval that ends there."""

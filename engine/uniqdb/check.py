@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from pyroaring import BitMap
 
-from uniqdb.answers import StoreFacts
 from uniqdb.audit import read_audits, read_nameless
 from uniqdb.batch import bitmap_of, ends_of
 from uniqdb.bucket_members import inline_members, load_fragment, load_members
@@ -41,8 +40,10 @@ from uniqdb.outbox import QUARANTINE_KIND, WINDOW_KIND, WindowKey, read_due, rea
 from uniqdb.plausibility import JudgeState
 from uniqdb.quarantine import counted_only, read_quarantine
 from uniqdb.store import ReadView
-from uniqdb.uid_dictionary import HASH_MAX, columns_of, directory_of
+from uniqdb.store_facts import StoreFacts
+from uniqdb.uid_dictionary import columns_of
 from uniqdb.uid_fragment import UidColumns
+from uniqdb.uid_lookup import HASH_MAX, directory_of
 
 _PROBLEMS_MAX = 1_000
 OUTBOX_CHUNK_ROWS = 4_096

@@ -37,8 +37,9 @@ from uniqdb.meta import STATE_KEY, STORE_KEY, read_state, read_store_row
 from uniqdb.options import DictionarySizes, OpenOptions
 from uniqdb.requests import RequestDesk
 from uniqdb.store import ReadView, Store
-from uniqdb.uid_dictionary import DICTIONARY_KEY, UidDictionary, columns_of, directory_of
+from uniqdb.uid_dictionary import DICTIONARY_KEY, UidDictionary, columns_of
 from uniqdb.uid_fragment import UidColumns, merge
+from uniqdb.uid_lookup import directory_of
 from uniqdb.whole_units import bucket_rows, put_empty_young_unit, put_partitions
 
 _LOOK_S = 0.1

@@ -14,8 +14,9 @@ from uniqdb.commit_plan import CommitPlan
 from uniqdb.format import YOUNG_KEY, Database, FragmentEntry, FragmentId, partition_key
 from uniqdb.fragments import UnitEdit
 from uniqdb.limits import DROP_STEP_BYTES
-from uniqdb.uid_dictionary import DICTIONARY_KEY, HASH_MAX, UidDictionary, directory_of
+from uniqdb.uid_dictionary import DICTIONARY_KEY, UidDictionary
 from uniqdb.uid_fragment import I64Array, UidColumns
+from uniqdb.uid_lookup import HASH_MAX, directory_of
 from uniqdb.upkeep_step import LiveMarks
 
 

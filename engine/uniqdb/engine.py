@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from uniqdb.answers import StoreFacts
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.call_sources import CallSources
 from uniqdb.check import CheckReport, check_view
@@ -25,16 +24,18 @@ from uniqdb.manifest import is_store
 from uniqdb.members_cache import MembersCache
 from uniqdb.meta import StateRow, read_state, read_store_row
 from uniqdb.options import OpenOptions
-from uniqdb.pending_visits import PendingVisits
+from uniqdb.pending_visits import PendingVisits, seen_or_waits
 from uniqdb.quarantine import Quarantined, refused_call
-from uniqdb.reading import Moment, Reader, Snapshot, closing_after, resolve_window
+from uniqdb.reading import Moment, Reader, Snapshot, closing_after
 from uniqdb.record import CountRecord
 from uniqdb.retention import live_ordinals
+from uniqdb.seen_uids import SeenUids
 from uniqdb.store import Store
+from uniqdb.store_facts import StoreFacts
 from uniqdb.uid_batch import chosen
 from uniqdb.uid_dictionary import UidDictionary
 from uniqdb.upkeep_step import LiveMarks, Step
-from uniqdb.visit import Reason, Verdict, check_many, check_one, uid_text
+from uniqdb.visit import Reason, Verdict, check_many, check_one
 from uniqdb.writer import Commit, Writer, nothing
 
 T = TypeVar("T")
@@ -104,6 +105,7 @@ class Engine:
         self._calls = CallSources(options.allowed_lateness_s)
         self._reference_s = read_state(store.view()).reference_s or 0
         self._reader: Reader | None = None
+        self._seen: SeenUids | None = None
         self._clear_pending()
 
     # ------------------------------------------------------------ adding
@@ -221,23 +223,29 @@ class Engine:
         """Whether the visitor was seen: in a window (``30d``) or period (``2016-07``), or without one at all.
 
         Sees visits that wait for their commit. Cost: a dictionary lookup (a few microseconds) and one membership test
-        per bucket of the cover. Raises UsageError, NotFound, WindowNotKept.
+        per bucket of the cover. Without a window, of a uid that was asked for lately: below a microsecond, in which a
+        reader looks whether anybody has committed since. Raises UsageError, NotFound, WindowNotKept.
         """
+        seen = self._seen
+        if window is None and seen is not None and type(uid) is str:
+            known, reader = uid in seen.seen, self._reader
+            if known or not (self._pending or self._calls.waiting):
+                if known or uid in seen.unseen:
+                    if self._lock.is_newest(seen.view):
+                        return known
+                elif reader is not None and (found := reader.find_out(self._store, seen, uid)) is not None:
+                    return found
         with self._lock:
             if self._calls.waiting:
                 self._commit_pending()
-            if not self._pending.uids:
-                return self._reading().check_if_uid_exists(uid, window, as_of=as_of)
-            text = uid_text(uid)
-            if text is None:
-                return False
-            reader, waiting = self._reading(), self._pending.times_of(text, self._writing().takes)
+            reader = self._reading()
+            if self._pending.uids:
+                is_seen = seen_or_waits(reader, self._pending, self._writing().takes, (uid, window, as_of))
+            else:
+                is_seen = reader.is_seen(uid, window, as_of)
             if window is None:
-                return bool(waiting) or reader.check_if_uid_exists(text)
-            start_s, end_s = self._span(reader, window, as_of)
-            if any(start_s <= at < end_s for at in waiting):
-                return True
-            return reader.seen_between(text, start_s, end_s)
+                self._seen = reader.seen
+            return is_seen
 
     def check_many(
         self, uids: Sequence[str | int], window: str | None = None, *, as_of: Moment | None = None
@@ -375,20 +383,11 @@ class Engine:
         ):
             self._commit_pending()
 
-    def _span(self, reader: Reader, window: str, as_of: Moment | None) -> tuple[int, int]:
-        if window[-1:] not in ("d", "h", "m"):
-            bucket = self._facts.period(window)
-            return bucket.start_s, bucket.end_s
-        newest_s = max([*self._pending.times_s, reader.answers.state.event_time_s_max or 0])
-        clock_s = reader.answers.state.clock_s  # what waits here has no source, and moves no clock
-        found = resolve_window(self._zone, window, as_of, newest_s if clock_s is None else clock_s)
-        return found.start_s, found.end_s
-
     def _reading(self) -> Reader:
         """Answers from the newest commit."""
         view = self._store.view()
         if self._reader is None or self._reader.answers.view is not view:
-            self._reader = Reader(view, self._facts)
+            self._reader = Reader(view, self._facts, self._seen)
         return self._reader
 
     def _fresh(self) -> Reader:

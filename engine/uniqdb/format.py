@@ -148,7 +148,7 @@ class FragmentView:
     kept by the caller per (unit, fragment id), so that a block is hashed once per process and not once per use.
     """
 
-    __slots__ = ("_database", "_key", "_payload_at", "_seed", "_sums", "_value", "payload_bytes", "verified")
+    __slots__ = ("_database", "_key", "_payload_at", "_value", "payload_bytes", "verified")
 
     def __init__(self, database: Database, key: bytes, value: memoryview, verified: bytearray | None) -> None:
         self._database, self._key, self._value = database, key, value
@@ -158,19 +158,20 @@ class FragmentView:
         self._payload_at = _FRAGMENT_HEAD.size + 8 * block_count
         if len(value) != self._payload_at + self.payload_bytes:
             raise corrupt(database, key, "the fragment's length is not what its head says")
-        self._seed = key_seed(database, key)
-        self._sums: tuple[int, ...] = ()
         if verified is not None:
             self.verified = verified
         else:
             self.verified = bytearray(max(block_count, 1))
             covered = value[8 : self._payload_at] if block_count else value[8:]
-            if checksum != xxh3_64_intdigest(covered, self._seed):
+            if checksum != xxh3_64_intdigest(covered, key_seed(database, key)):
                 raise corrupt(database, key, "the checksum of the fragment does not hold")
             if block_count == 0:
                 self.verified[0] = 1
-        if block_count:
-            self._sums = Struct(f"<{block_count}Q").unpack_from(value, _FRAGMENT_HEAD.size)
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether every block is verified."""
+        return 0 not in self.verified
 
     def part(self, start: int, end: int) -> memoryview:
         """Payload bytes ``[start, end)``, with every block they touch verified."""
@@ -187,13 +188,13 @@ class FragmentView:
         return self.part(0, self.payload_bytes)
 
     def _verify(self, first: int, last: int) -> None:
-        payload = self._value[self._payload_at :]
+        payload, seed = self._value[self._payload_at :], key_seed(self._database, self._key)
         for block in range(first, last + 1):
             if self.verified[block]:
                 continue
             at = block * CHECKSUM_BLOCK_BYTES
-            digest = xxh3_64_intdigest(payload[at : at + CHECKSUM_BLOCK_BYTES], (self._seed + block + 1) & _U64)
-            if digest != self._sums[block]:
+            digest = xxh3_64_intdigest(payload[at : at + CHECKSUM_BLOCK_BYTES], (seed + block + 1) & _U64)
+            if digest != CHECKSUM.unpack_from(self._value, _FRAGMENT_HEAD.size + CHECKSUM.size * block)[0]:
                 raise corrupt(self._database, self._key, f"the checksum of block {block} does not hold")
             self.verified[block] = 1
 

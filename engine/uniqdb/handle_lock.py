@@ -6,7 +6,7 @@ from itertools import islice
 from types import TracebackType
 from typing import TypeVar
 
-from uniqdb.store import Store
+from uniqdb.store import ReadView, Store
 
 T = TypeVar("T")
 _CHUNK_ITEMS = 4_096
@@ -19,13 +19,23 @@ class HandleLock:
     cached is kept if the next call finds the same commit, asking again costs about a microsecond more.
     """
 
-    __slots__ = ("_depth", "_lock", "_store")
+    __slots__ = ("_depth", "_parks", "_store", "alone")
 
     def __init__(self, store: Store) -> None:
-        self._store, self._lock, self._depth = store, threading.RLock(), 0
+        self._store, self._depth = store, 0
+        self._parks = store.read_only
+        self.alone = threading.RLock()
+        """The lock by itself: for calls that ask nothing of the handle's own view."""
+
+    def is_newest(self, view: ReadView) -> bool:
+        """`Store.is_newest`, which leaves no transaction open. A writer that is about to commit is not waited for."""
+        if not self._parks:
+            return self._store.is_newest(view)
+        with self.alone:
+            return self._store.is_newest(view)
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        self.alone.acquire()
         self._depth += 1
 
     def __exit__(
@@ -33,10 +43,10 @@ class HandleLock:
     ) -> None:
         self._depth -= 1
         try:
-            if not self._depth and self._store.read_only:
+            if not self._depth and self._parks:
                 self._store.park()
         finally:
-            self._lock.release()
+            self.alone.release()
 
 
 def in_chunks(lock: HandleLock, items: Iterator[T]) -> Iterator[T]:

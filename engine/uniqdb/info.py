@@ -2,7 +2,6 @@
 
 import msgspec
 
-from uniqdb.answers import StoreFacts
 from uniqdb.audit import ErasureRow, read_audits
 from uniqdb.completeness import Completeness, read_completeness
 from uniqdb.format import FORMAT_VERSION, Database
@@ -12,6 +11,7 @@ from uniqdb.limits import ORDINAL_MAX, ORDINALS_ALARM_FRACTION
 from uniqdb.meta import SourceRow, read_sources, read_state, read_store_row
 from uniqdb.quarantine import counted_only
 from uniqdb.store import Store
+from uniqdb.store_facts import StoreFacts
 
 
 class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -138,6 +138,9 @@ FRESH_TXN_BYTES = 16 * 1024 * 1024
 VERIFIED_FRAGMENTS_MAX = 65_536
 """Fragments whose verified blocks a process remembers; a forgotten one is verified again."""
 
+DIRECTORIES_MAX = 4_096
+"""Directories of units that a process keeps unpacked: a few KiB each."""
+
 # --- rows and fragments (persisted: a change is a new format version) ---
 CHECKSUM_BLOCK_BYTES = 64 * 1024
 FRAGMENT_FAN_IN = 4
@@ -165,6 +168,8 @@ UID_CACHE_ENTRIES = 1_000_000
 MEMBERS_CACHE_BUCKETS = 20_000
 """A writer remembers at most so many buckets: more cost the garbage collector more than they save."""
 MEMBERS_CACHE_BYTES = 256 * 1024 * 1024
+SEEN_UIDS_MAX, SEEN_UID_CHARACTERS_MAX = 32 * 1024, 128
+"""So many uids that were asked for are remembered, if they are no longer than this: `uniqdb.seen_uids`."""
 
 assert EVENT_TIME_S_MIN % 86_400 == EVENT_TIME_S_MAX % 86_400 == 0
 assert EVENT_TIME_S_MAX // 60 < 2**32, "a minute number and an ordinal share 64 bits"

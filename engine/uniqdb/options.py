@@ -38,7 +38,9 @@ class CacheSizes:
     uid_entries: int = UID_CACHE_ENTRIES
     """Recently seen uids of a writer: about 100 bytes each."""
     members_bytes: int = MEMBERS_CACHE_BYTES
-    """Sets of recently touched buckets, estimated; a writer and its readers have one such cache each."""
+    """Sets of recently touched buckets, estimated; a writer and its readers have one such cache each, and for unions of
+    sets a quarter of it more.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from uniqdb.quarantine import Quarantined
+from uniqdb.reading import Moment, Reader
+from uniqdb.visit import uid_text
 from uniqdb.writer import Commit
 
 
@@ -40,3 +42,22 @@ class PendingVisits:
             self._uid_times_s.setdefault(self.uids[at], []).append(self.times_s[at])
         self._indexed = len(self.uids)
         return [time_s for time_s in self._uid_times_s.get(uid, ()) if takes(time_s)]
+
+
+def seen_or_waits(
+    reader: Reader,
+    pending: PendingVisits,
+    takes: Callable[[int], bool],
+    asked: tuple[str | int, str | None, Moment | None],
+) -> bool:
+    """`Reader.check_if_uid_exists` of what was ``asked`` (uid, window, as_of), with the visits that wait."""
+    uid, window, as_of = asked
+    text = uid_text(uid)
+    if text is None:
+        return False
+    waiting = pending.times_of(text, takes)
+    if window is None:
+        return bool(waiting) or reader.check_if_uid_exists(text)
+    # What waits here has no source, and moves no clock.
+    start_s, end_s = reader.span(window, as_of, newest_s=max(pending.times_s))
+    return any(start_s <= at < end_s for at in waiting) or reader.seen_between(text, start_s, end_s)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from uniqdb.errors import HandleClosed
 from uniqdb.format import Database, Directory, FragmentView, corrupt, open_row
-from uniqdb.limits import VERIFIED_FRAGMENTS_MAX
+from uniqdb.limits import DIRECTORIES_MAX, VERIFIED_FRAGMENTS_MAX
 
 Handle: TypeAlias = Any  # LMDB's handle of a named database; its type has no public name
 
@@ -24,6 +24,8 @@ class OpenData:
     handles: dict[Database, Handle] = field(default_factory=dict)
     verified: OrderedDict[tuple[Database, bytes], bytearray] = field(default_factory=OrderedDict)
     """Which blocks of which fragments need not be verified again."""
+    directories: OrderedDict[bytes, tuple[bytes, Directory]] = field(default_factory=OrderedDict)
+    """Rows of ``units`` that were read lately, sealed and unpacked: what is the same need not be unpacked again."""
 
 
 class ReadView:
@@ -32,22 +34,27 @@ class ReadView:
     Memory views that it hands out die with it; nothing of LMDB's memory may leave the call that asked for it.
     """
 
+    is_mapped = True
+    """Whether all values lie in one stretch of memory, LMDB's map."""
+
     def __init__(self, data: OpenData, txn: Any) -> None:
-        self._data, self._txn = data, txn
+        self.data, self._txn = data, txn
         self.txn_id: int = txn.id()
         self.opened_at_s = time.monotonic()
         self._directories: dict[bytes, Directory | None] = {}
+        self.lookup: Any = None
+        """What the dictionary has made of this view; it goes with it."""
         self._ended = ""
         self.parked = False
 
     def get(self, database: Database, key: bytes) -> memoryview | None:
         """The sealed value, in LMDB's memory."""
         if self._ended:
-            raise HandleClosed(self._ended, hint="take a new snapshot")
-        handle = self._data.handles.get(database)
+            self.assert_open()
+        handle = self.data.handles.get(database)
         try:
             value = None if handle is None else self._txn.get(key, db=handle)
-        except self._data.damage as error:
+        except self.data.damage as error:
             raise corrupt(database, key, f"LMDB cannot read its pages: {error}") from None
         return None if value is None else memoryview(value)
 
@@ -55,10 +62,10 @@ class ReadView:
         """`get` for many keys, None where it is not wanted. Cheapest if they ascend."""
         self.get(Database.META, b"state")  # refuses an ended view
         get: Callable[..., Any] = self._txn.get  # with buffers, its stub does not say so
-        handle = self._data.handles.get(database)
+        handle = self.data.handles.get(database)
         try:
             return [get(key, db=handle) if yes else None for key, yes in zip(keys, wanted, strict=True)]
-        except self._data.damage as error:
+        except self.data.damage as error:
             raise corrupt(database, b"", f"LMDB cannot read its pages: {error}") from None
 
     def row(self, database: Database, key: bytes) -> bytes | None:
@@ -71,7 +78,7 @@ class ReadView:
         value = self.get(database, key)
         if value is None:
             raise corrupt(database, key, "a fragment that its directory lists is missing")
-        verified = self._data.verified
+        verified = self.data.verified
         known = verified.get((database, key))
         view = FragmentView(database, key, value, known)
         if known is None:
@@ -85,10 +92,23 @@ class ReadView:
         try:
             return self._directories[unit_key]
         except KeyError:
-            payload = self.row(Database.UNITS, unit_key)
-            found = None if payload is None else Directory.unpack(unit_key, payload)
-            self._directories[unit_key] = found
+            found = self._directories[unit_key] = self._find_directory(unit_key)
             return found
+
+    def _find_directory(self, unit_key: bytes) -> Directory | None:
+        value = self.get(Database.UNITS, unit_key)
+        if value is None:
+            return None
+        sealed, kept = bytes(value), self.data.directories
+        known = kept.get(unit_key)
+        if known is not None and known[0] == sealed:
+            return known[1]
+        found = Directory.unpack(unit_key, open_row(Database.UNITS, unit_key, sealed))
+        kept[unit_key] = sealed, found
+        kept.move_to_end(unit_key)
+        if len(kept) > DIRECTORIES_MAX:
+            kept.popitem(last=False)
+        return found
 
     def rows(self, database: Database, first_key: bytes, end_key: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Verified small rows with ``first_key <= key < end_key``, ascending."""
@@ -100,7 +120,7 @@ class ReadView:
     ) -> Iterator[tuple[bytes, memoryview]]:
         """Keys and sealed values with ``first_key <= key < end_key`` (None = to the end), ascending."""
         self.get(Database.META, b"state")  # refuses an ended view
-        key, handle = first_key, self._data.handles.get(database)
+        key, handle = first_key, self.data.handles.get(database)
         if handle is None:
             return
         try:
@@ -112,12 +132,12 @@ class ReadView:
                         return
                     yield key, memoryview(cursor.value())
                     found = cursor.next()
-        except self._data.damage as error:
+        except self.data.damage as error:
             raise corrupt(database, key, f"LMDB cannot read its pages: {error}") from None
 
     def stat(self, database: Database) -> Counter[str]:
         """LMDB's figures of the database: entries, depth, branch, leaf and overflow pages."""
-        handle = self._data.handles.get(database)
+        handle = self.data.handles.get(database)
         return Counter() if handle is None else Counter(self._txn.stat(handle))
 
     def sizes(self) -> tuple[int, int]:
@@ -127,7 +147,12 @@ class ReadView:
             stat = self.stat(database)
             live_bytes += stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"])
         # Two meta pages, the main database's root, the free list's.
-        return self._data.used_bytes(), live_bytes + 4 * self.stat(Database.META)["psize"]
+        return self.data.used_bytes(), live_bytes + 4 * self.stat(Database.META)["psize"]
+
+    def assert_open(self) -> None:
+        """Raise HandleClosed if it has ended: for answers that are remembered, and read nothing."""
+        if self._ended:
+            raise HandleClosed(self._ended, hint="take a new snapshot")
 
     @property
     def ended(self) -> bool:
@@ -139,6 +164,7 @@ class ReadView:
         if not self._ended:
             self._ended = why
             self._directories.clear()
+            self.lookup = None
             if not self.parked:
                 self._txn.abort()
 
@@ -148,9 +174,9 @@ class ReadView:
             self.parked = True
             self._txn.abort()
 
-    def resume(self, fresh: "ReadView") -> None:
-        """Go on with the transaction of a view of the same commit.
+    def resume(self, txn: Any, now_s: float) -> None:
+        """Go on with another transaction of the same commit. ``now_s``: by the monotonic clock.
 
         No commit means that no page of this state was reused and the map did not move, so even memory views still hold.
         """
-        self._txn, self.opened_at_s, self.parked = fresh._txn, fresh.opened_at_s, False
+        self._txn, self.opened_at_s, self.parked = txn, now_s, False

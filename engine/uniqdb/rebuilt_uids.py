@@ -17,8 +17,8 @@ from uniqdb.fresh_data import FreshData
 from uniqdb.lmdb_pages import Bounds
 from uniqdb.options import DictionarySizes
 from uniqdb.read_view import ReadView
-from uniqdb.uid_dictionary import HASH_MAX
 from uniqdb.uid_fragment import UidColumns, merge
+from uniqdb.uid_lookup import HASH_MAX
 from uniqdb.whole_units import put_empty_young_unit, put_partitions
 
 _UNIT_KEY_BYTES = 9

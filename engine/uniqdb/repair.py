@@ -39,7 +39,8 @@ from uniqdb.rebuilt_uids import UidRebuild
 from uniqdb.requests import RequestDesk
 from uniqdb.salvage import salvage
 from uniqdb.salvaged_view import Salvage, SalvagedView
-from uniqdb.uid_dictionary import DICTIONARY_KEY, HASH_MAX
+from uniqdb.uid_dictionary import DICTIONARY_KEY
+from uniqdb.uid_lookup import HASH_MAX
 from uniqdb.whole_units import bucket_rows
 
 

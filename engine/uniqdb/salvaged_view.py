@@ -31,6 +31,8 @@ class Salvage:
 class SalvagedView(ReadView):
     """The rows of a salvage, to be read like a commit. What is lost is not there."""
 
+    is_mapped = False
+
     def __init__(self, found: Salvage, file: PageFile) -> None:
         self._found, self._file = found, file
         self._sorted: dict[Database, list[bytes]] = {}

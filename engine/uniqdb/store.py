@@ -144,28 +144,71 @@ class Store:
 
     # ------------------------------------------------------------ reading
     def view(self) -> ReadView:
-        """The handle's own read view of the newest commit; renewed when there is a newer one, or after 5 s."""
-        self.assert_usable()
-        self._follow()
+        """The handle's own read view of the newest commit; renewed when there is a newer one, or after 5 s.
+
+        If nothing was committed meanwhile it is the same view, with another transaction.
+        """
+        if self._unusable:
+            self.assert_usable()
+        now_s = time.monotonic()
+        if self.read_only and now_s - self._looked_at_s >= GENERATION_LOOK_S:
+            self._follow()
         view = self._view
-        if view is not None and view.parked:
-            fresh = self._begin()
-            if self._view is view and fresh.txn_id == view.txn_id:
-                view.resume(fresh)
+        if view is not None and not view.parked:
+            if now_s - view.opened_at_s <= READ_TXN_AGE_S_MAX:
                 return view
-            self.drop_view()
-            self._view = fresh
-            return fresh
-        if view is not None and time.monotonic() - view.opened_at_s <= READ_TXN_AGE_S_MAX:
+            view.park()
+        txn = self._begin()
+        if view is not None and self._view is view and txn.id() == view.txn_id:
+            view.resume(txn, now_s)
             return view
         self.drop_view()
-        self._view = self._begin()
+        self._view = ReadView(self._opened.data, txn)
         return self._view
+
+    def is_newest(self, view: ReadView) -> bool:
+        """Whether this is the handle's own view, and would be so still if it were asked for now.
+
+        Cost: a read transaction that reads nothing, 0.4 us; none in a writer, which knows its own commits.
+        """
+        if view is not self._view or self._unusable:
+            return False
+        if not self.read_only:
+            return True
+        if time.monotonic() - self._looked_at_s >= GENERATION_LOOK_S:
+            return False
+        try:
+            txn = self._env.begin()
+        except lmdb.Error:  # whoever asks for the view hears of it
+            return False
+        is_same: bool = txn.id() == view.txn_id
+        txn.abort()
+        return is_same
+
+    def resume_newest(self, view: ReadView) -> bool:
+        """Whether this is what `view` would give; of a reader it is no longer parked then. Cost of that: 0.5 us."""
+        if view is not self._view or self._unusable or view.parked is not self.read_only:
+            return False
+        now_s = time.monotonic()
+        if not self.read_only:
+            return now_s - view.opened_at_s <= READ_TXN_AGE_S_MAX
+        if now_s - self._looked_at_s >= GENERATION_LOOK_S:
+            return False
+        try:
+            txn = self._env.begin(buffers=True)
+        except lmdb.Error:  # whoever asks for the view hears of it
+            return False
+        if txn.id() != view.txn_id:
+            txn.abort()
+            return False
+        view.resume(txn, now_s)
+        return True
 
     def park(self) -> None:
         """End the transaction of the handle's own view, but keep the view for when nothing was committed meanwhile."""
-        if self._view is not None:
-            self._view.park()
+        view = self._view
+        if view is not None and not view.parked:
+            view.park()
 
     def drop_view(self) -> None:
         """End the handle's own read view; its memory views are invalid from now on."""
@@ -177,16 +220,16 @@ class Store:
         """A read view of its own, which the caller ends. While it lives, LMDB cannot reuse newer free pages."""
         self.assert_usable()
         self._follow()
-        view = self._begin()
+        view = ReadView(self._opened.data, self._begin())
         self._opened.pinned.add(view)
         return view
 
-    def _begin(self) -> ReadView:
+    def _begin(self) -> Any:
         try:
-            return ReadView(self._opened.data, self._env.begin(buffers=True))
+            return self._env.begin(buffers=True)
         except lmdb.MapResizedError:
             self._resize(0)
-            return ReadView(self._opened.data, self._env.begin(buffers=True))
+            return self._env.begin(buffers=True)
 
     def _follow(self) -> None:
         """A reader looks, at most once a second, whether the data was replaced, and goes on in the new generation.

@@ -105,13 +105,15 @@ def joined(parts: Sequence[Uids]) -> Uids:
 
 
 # ---------------------------------------------------------------- bytes one behind the other
-def offsets_of(lengths: npt.NDArray[np.uint16]) -> U32Array:
+def offsets_of(lengths: npt.NDArray[np.uint16] | I64Array) -> U32Array:
     """Offsets of uids that stand one behind the other."""
     ends = np.cumsum(lengths, dtype=np.int64)
     return (ends - lengths).astype(np.uint32)
 
 
-def gather(blob: npt.NDArray[np.uint8], offsets: U32Array, lengths: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+def gather(
+    blob: npt.NDArray[np.uint8], offsets: U32Array | I64Array, lengths: npt.NDArray[np.uint16] | I64Array
+) -> npt.NDArray[np.uint8]:
     """The bytes of the entries one behind the other: one vectorised copy per distinct length."""
     distinct = np.flatnonzero(np.bincount(lengths, minlength=1)).tolist()
     if len(distinct) == 1:

@@ -8,32 +8,33 @@ up with one binary search per fragment; the hash only finds candidates, the uid'
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 from pyroaring import BitMap
 from xxhash import xxh3_64_intdigest
 
 from uniqdb.change_set import ChangeSet
 from uniqdb.errors import StoreCorrupt
 from uniqdb.format import (
-    UNIT_PARTITION,
     YOUNG_KEY,
     Database,
     DictionaryRow,
     Directory,
     FragmentEntry,
     corrupt,
-    fragment_key,
     partition_key,
 )
 from uniqdb.limits import ORDINAL_MAX, UID_CACHE_ENTRIES
 from uniqdb.store import ReadView
 from uniqdb.uid_batch import Uids, texts
 from uniqdb.uid_cache import UidCache
-from uniqdb.uid_fragment import I64Array, Query, U64Array, UidColumns, UidProbe, entries_in, probe
+from uniqdb.uid_fragment import I64Array, U64Array, UidColumns
+from uniqdb.uid_lookup import HASH_MAX, Layout, UidLookup, directory_of, payload_of, read_layout
+from uniqdb.uid_probe import UidShape
 
 DICTIONARY_KEY = b"dictionary"
-HASH_MAX = 2**64 - 1
 
 
 def first_rows(changes: ChangeSet) -> None:
@@ -41,38 +42,6 @@ def first_rows(changes: ChangeSet) -> None:
     changes.put_row(Database.META, DICTIONARY_KEY, DictionaryRow().pack())
     changes.put_row(Database.UNITS, YOUNG_KEY, Directory().pack())
     changes.put_row(Database.UNITS, partition_key(0), Directory((), HASH_MAX).pack())
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where the partitions begin (ascending, the first at 0) and end (inclusive)."""
-
-    number: int
-    first_hashes: U64Array
-    last_hashes: list[int]
-
-    def partition_of(self, uid_hash: int) -> tuple[int, int]:
-        """(first, last) hash of the partition that holds ``uid_hash``."""
-        at = int(np.searchsorted(self.first_hashes, np.uint64(uid_hash), "right")) - 1
-        return int(self.first_hashes[at]), self.last_hashes[at]
-
-
-def read_layout(view: ReadView, number: int) -> Layout:
-    """All partitions. Raises StoreCorrupt unless they tile the hash space: a lost row must not read as "unknown"."""
-    firsts: list[int] = []
-    lasts: list[int] = []
-    expected = 0
-    start, end = bytes((UNIT_PARTITION,)), bytes((UNIT_PARTITION + 1,))
-    for key, payload in view.rows(Database.UNITS, start, end):
-        first = int.from_bytes(key[1:], "big")
-        if first != expected:
-            break
-        firsts.append(first)
-        lasts.append(Directory.unpack(key, payload).note)
-        expected = lasts[-1] + 1
-    if expected != HASH_MAX + 1:
-        raise corrupt(Database.UNITS, partition_key(expected), "the directory of a dictionary partition is missing")
-    return Layout(number, np.array(firsts, np.uint64), lasts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +62,7 @@ class UidDictionary:
         self._seed, self._cache_entries = hash_seed, cache_entries
         self._recent, self._older = UidCache(), UidCache()
         self._layout: Layout | None = None
-        self._probes: dict[bytes, list[UidProbe]] = {}
-        self._probes_view: ReadView | None = None
+        self._shapes: dict[bytes, UidShape] = {}
 
     def hash_of(self, uid: bytes) -> int:
         """The seeded xxh3-64 of the uid's bytes. It only finds candidates."""
@@ -107,7 +75,6 @@ class UidDictionary:
     def forget_cached(self) -> None:
         """Drop everything kept in memory: the store was changed by somebody else."""
         self._recent, self._older, self._layout = UidCache(), UidCache(), None
-        self._probes_view = None
 
     def evict(self, uids: Iterable[str]) -> None:
         """Forget uids that a successful commit took out of the dictionary."""
@@ -171,52 +138,27 @@ class UidDictionary:
         return self._layout
 
     def lookup(self, view: ReadView, uids: Sequence[bytes], hashes: U64Array) -> I64Array:
-        """Ordinals of different uids, -1 where unknown. Cost: a binary search per uid and fragment."""
-        found = np.full(len(uids), -1, np.int64)
-        order = np.argsort(hashes, kind="stable")
-        ordered = [uids[at] for at in order.tolist()]
-        query = Query(hashes[order], ordered, np.fromiter(map(len, ordered), np.uint16, len(ordered)))
-        for fragment in directory_of(view, YOUNG_KEY).fragments:
-            rows, ordinals = probe(payload_of(view, YOUNG_KEY, fragment), query)
-            found[order[rows]] = ordinals
-        layout = self.layout(view)
-        bounds = [*np.searchsorted(query.hashes, layout.first_hashes).tolist(), len(uids)]
-        for number, first_hash in enumerate(layout.first_hashes.tolist()):
-            start, end = bounds[number], bounds[number + 1]
-            if start == end:
-                continue
-            part, key = query.between(start, end), partition_key(first_hash)
-            for fragment in directory_of(view, key).fragments:
-                rows, ordinals = probe(payload_of(view, key, fragment), part)
-                found[order[start + rows]] = ordinals
-        return found
+        """Ordinals of uids, -1 where unknown. Cost: `UidLookup.many`."""
+        return self.lookup_of(view).many(uids, hashes)
+
+    def lookup_known(self, view: ReadView, uids: Sequence[bytes], hashes: U64Array) -> npt.NDArray[np.bool_]:
+        """Which uids have an ordinal."""
+        return self.lookup_of(view).many(uids, hashes, ordinals=False) >= 0
 
     # ------------------------------------------------------------ single uids
     def find(self, view: ReadView, uid: bytes) -> int:
-        """The uid's ordinal, or -1. Cost: a few microseconds per fragment of the young unit and one partition."""
-        uid_hash = self.hash_of(uid)
-        if self._probes_view is not view:
-            self._probes_view, self._probes = view, {}
-        for probe_one in self._probes_of(view, YOUNG_KEY, 0, HASH_MAX):
-            ordinal = probe_one.find(uid, uid_hash)
-            if ordinal >= 0:
-                return ordinal
-        first, last = self.layout(view).partition_of(uid_hash)
-        for probe_one in self._probes_of(view, partition_key(first), first, last):
-            ordinal = probe_one.find(uid, uid_hash)
-            if ordinal >= 0:
-                return ordinal
-        return -1
+        """The uid's ordinal, or -1. Cost: about a microsecond per fragment of its partition and the young unit."""
+        return (view.lookup or self.lookup_of(view)).one(uid, xxh3_64_intdigest(uid, self._seed))
 
-    def _probes_of(self, view: ReadView, unit_key: bytes, first: int, last: int) -> list[UidProbe]:
-        probes = self._probes.get(unit_key)
-        if probes is None:
-            fragments = sorted(directory_of(view, unit_key).fragments, key=lambda f: -f.entries)
-            probes = self._probes[unit_key] = [
-                UidProbe(view.fragment(Database.UIDS, fragment_key(unit_key, fragment.id)), first, last)
-                for fragment in fragments
-            ]
-        return probes
+    def has(self, view: ReadView, uid: bytes) -> bool:
+        """Whether the uid has an ordinal."""
+        return (view.lookup or self.lookup_of(view)).has(uid, xxh3_64_intdigest(uid, self._seed))
+
+    def lookup_of(self, view: ReadView) -> UidLookup:
+        """What finds uids in this view; it dies with the view."""
+        if view.lookup is None:
+            view.lookup = UidLookup(view, self.layout(view), self._shapes)
+        return cast(UidLookup, view.lookup)
 
     # ------------------------------------------------------------ the way back
     def uids_of(self, view: ReadView, ordinals: BitMap) -> Iterator[tuple[int, bytes]]:
@@ -261,23 +203,6 @@ class UidDictionary:
             yield YOUNG_KEY, columns
 
 
-def directory_of(view: ReadView, unit_key: bytes) -> Directory:
-    """The directory of a dictionary unit. Raises StoreCorrupt if it is missing: every one has a row from the start."""
-    directory = view.directory(unit_key)
-    if directory is None:
-        raise corrupt(Database.UNITS, unit_key, "the directory of a dictionary unit is missing")
-    return directory
-
-
 def columns_of(view: ReadView, unit_key: bytes, fragment: FragmentEntry) -> UidColumns:
     """The columns of a listed fragment, verified, in LMDB's memory."""
     return UidColumns.parse(payload_of(view, unit_key, fragment))
-
-
-def payload_of(view: ReadView, unit_key: bytes, fragment: FragmentEntry) -> memoryview:
-    """The payload of a listed fragment, verified, in LMDB's memory."""
-    key = fragment_key(unit_key, fragment.id)
-    payload = view.fragment(Database.UIDS, key).whole()
-    if entries_in(payload) != fragment.entries:
-        raise corrupt(Database.UIDS, key, "the fragment does not hold as many entries as its directory says")
-    return payload

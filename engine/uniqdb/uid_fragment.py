@@ -1,11 +1,10 @@
-"""The payload of a dictionary fragment: sorted columns over numpy views, batch probing, merging, cutting.
+"""The payload of a dictionary fragment: sorted columns over numpy views, probing by batch, merging, cutting.
 
 Payload: entries (u32), blob_bytes (u32), then the columns hash (u64), offset (u32), ordinal (u32), length (u16), all
 sorted by hash, then the uids' bytes (the blob). ``offset`` points into the blob, whose order is free: merging fragments
 joins their blobs and only the columns are sorted.
 """
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import Struct
@@ -13,7 +12,6 @@ from struct import Struct
 import numpy as np
 import numpy.typing as npt
 
-from uniqdb.format import FragmentView
 from uniqdb.uid_batch import gather, offsets_of
 
 U64Array = npt.NDArray[np.uint64]
@@ -95,6 +93,11 @@ def entries_in(payload: bytes | memoryview) -> int:
     return int(_HEAD.unpack_from(payload)[0]) if len(payload) >= _HEAD.size else 0
 
 
+def blob_bytes_in(payload: bytes | memoryview) -> int:
+    """How many bytes of uids a payload says it has."""
+    return int(_HEAD.unpack_from(payload)[1])
+
+
 def column_offsets(count: int) -> tuple[int, int, int, int, int]:
     """Where hash, offset, ordinal, length and blob begin in the payload of so many entries."""
     hash_at = _HEAD.size
@@ -135,15 +138,24 @@ def merge(parts: Sequence[UidColumns]) -> UidColumns:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A batch of different uids to look up, sorted by hash."""
+    """A batch of uids to look up; fastest if they are sorted by hash."""
 
     hashes: U64Array
     uids: Sequence[bytes]
     lengths: npt.NDArray[np.uint16]
 
+    @classmethod
+    def of(cls, uids: Sequence[bytes], hashes: U64Array) -> "Query":
+        """The uids with their hashes."""
+        return cls(hashes, uids, np.fromiter(map(len, uids), np.uint16, len(uids)))
+
     def between(self, start: int, end: int) -> "Query":
         """The part ``[start, end)``."""
         return Query(self.hashes[start:end], self.uids[start:end], self.lengths[start:end])
+
+    def only(self, rows: I64Array) -> "Query":
+        """The part at these positions."""
+        return Query(self.hashes[rows], [self.uids[row] for row in rows.tolist()], self.lengths[rows])
 
 
 def probe(payload: bytes | memoryview, query: Query) -> tuple[I64Array, U32Array]:
@@ -192,50 +204,3 @@ def _equal_uids(columns: UidColumns, entries: I64Array, query: Query, rows: I64A
         equal[candidate] = held[at : at + len(uid)] == uid
         at += len(uid)
     return equal
-
-
-class UidProbe:
-    """Looks single uids up in a fragment: interpolation, since hashes are uniform, then a short bisection.
-
-    Touches (and on first use verifies) only the blocks that it needs. Valid inside the read transaction only.
-    """
-
-    __slots__ = ("_at", "_count", "_first", "_hashes", "_slack", "_span", "_view")
-
-    def __init__(self, view: FragmentView, first_hash: int, last_hash: int) -> None:
-        count = int(_HEAD.unpack_from(view.part(0, _HEAD.size))[0])
-        self._view, self._count, self._at = view, count, column_offsets(count)
-        self._first, self._span = first_hash, last_hash - first_hash + 1
-        self._slack = 4 * int(count**0.5) + 8
-        self._hashes: memoryview | None = None
-
-    def find(self, uid: bytes, uid_hash: int) -> int:
-        """The uid's ordinal, or -1."""
-        guess = (uid_hash - self._first) * self._count // self._span
-        low, high = max(guess - self._slack, 0), min(guess + self._slack, self._count)
-        hashes = self._window(low, high)
-        if (low and hashes[0] >= uid_hash) or (high < self._count and hashes[-1] < uid_hash):
-            low, high = 0, self._count
-            hashes = self._window(low, high)
-        entry = low + bisect_left(hashes, uid_hash)
-        while entry < self._count:
-            if entry >= high:
-                low, high = entry, self._count
-                hashes = self._window(low, high)
-            if hashes[entry - low] != uid_hash:
-                return -1
-            if self._uid(entry) == uid:
-                return int(self._part(2, entry, 4).cast("I")[0])
-            entry += 1
-        return -1
-
-    def _window(self, low: int, high: int) -> memoryview:
-        return self._view.part(self._at[0] + 8 * low, self._at[0] + 8 * high).cast("Q")
-
-    def _part(self, column: int, entry: int, width: int) -> memoryview:
-        start = self._at[column] + width * entry
-        return self._view.part(start, start + width)
-
-    def _uid(self, entry: int) -> memoryview:
-        start = self._at[4] + self._part(1, entry, 4).cast("I")[0]
-        return self._view.part(start, start + self._part(3, entry, 2).cast("H")[0])

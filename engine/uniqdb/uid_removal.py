@@ -6,8 +6,9 @@ from uniqdb.commit_plan import CommitPlan
 from uniqdb.format import YOUNG_KEY, Database, partition_key
 from uniqdb.fragments import UnitEdit
 from uniqdb.store import ReadView
-from uniqdb.uid_dictionary import UidDictionary, columns_of, directory_of
+from uniqdb.uid_dictionary import UidDictionary, columns_of
 from uniqdb.uid_fragment import U32Array, U64Array
+from uniqdb.uid_lookup import directory_of
 
 
 def remove_uids(plan: CommitPlan, dictionary: UidDictionary, ordinals: U32Array, hashes: U64Array) -> None:

@@ -21,8 +21,8 @@ from uniqdb.fresh_data import FreshData
 from uniqdb.limits import ORDINAL_MAX
 from uniqdb.options import DictionarySizes
 from uniqdb.uid_batch import offsets_of
-from uniqdb.uid_dictionary import HASH_MAX
 from uniqdb.uid_fragment import UidColumns, merge
+from uniqdb.uid_lookup import HASH_MAX
 from uniqdb.whole_units import put_empty_young_unit, put_partitions
 
 RUN_ENTRIES, RUN_BYTES = 262_144, 32 * 1024 * 1024

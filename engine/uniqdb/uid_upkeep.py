@@ -17,16 +17,9 @@ from uniqdb.limits import (
     PARTITION_FRAGMENTS_URGENT,
 )
 from uniqdb.options import DictionarySizes
-from uniqdb.uid_dictionary import (
-    DICTIONARY_KEY,
-    HASH_MAX,
-    Layout,
-    Resolved,
-    UidDictionary,
-    columns_of,
-    directory_of,
-)
+from uniqdb.uid_dictionary import DICTIONARY_KEY, Resolved, UidDictionary, columns_of
 from uniqdb.uid_fragment import ENTRY_BYTES, UidColumns, from_uids, merge
+from uniqdb.uid_lookup import HASH_MAX, Layout, directory_of
 
 _CREDIT_BYTES_MAX = 2 * PARTITION_BYTES_MAX
 """Unused budget is kept for later commits up to this."""

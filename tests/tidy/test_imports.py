@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                     "record",
                     "format",
                 ),
-                *("batch", "uid_fragment", "uid_batch", "uid_cache", "needles"),
+                *("batch", "uid_fragment", "uid_batch", "uid_probe", "uid_cache", "needles"),
                 *("lmdb_pages", "mending"),
                 *("recent_times", "held_visits", "dense_stretch"),
             }
@@ -56,8 +56,25 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         "members",
         frozenset(
             {
-                *("uid_dictionary", "uid_upkeep", "small_buckets", "bucket_members", "closing", "store_clock"),
-                *("trailing", "uid_removal", "dead_uids", "lost_names", "members_cache", "whole_units"),
+                *(
+                    "uid_lookup",
+                    "uid_dictionary",
+                    "uid_upkeep",
+                    "small_buckets",
+                    "bucket_members",
+                    "closing",
+                    "store_clock",
+                ),
+                *(
+                    "trailing",
+                    "uid_removal",
+                    "dead_uids",
+                    "lost_names",
+                    "members_cache",
+                    "whole_units",
+                    "store_facts",
+                    "seen_uids",
+                ),
             }
         ),
     ),

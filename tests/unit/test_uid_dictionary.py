@@ -12,8 +12,9 @@ import uniqdb
 from engines import TINY, options
 from uniqdb.format import YOUNG_KEY
 from uniqdb.options import CacheSizes
-from uniqdb.uid_dictionary import UidDictionary, directory_of
+from uniqdb.uid_dictionary import UidDictionary
 from uniqdb.uid_fragment import UidColumns, from_uids, gather, merge
+from uniqdb.uid_lookup import directory_of
 
 T = 1_468_244_340
 
