@@ -252,6 +252,13 @@ class Snapshot(Reader):
         with self._lock:
             return self.answers.state.commit_number
 
+    @property
+    def version(self) -> tuple[int, int, int]:
+        """(epoch, generation, transaction): names the state that is read; no other state of the store has it."""
+        with self._lock:
+            view = self.answers.view
+            return self.answers.epoch, view.generation, view.txn_id
+
     def completeness(self) -> Completeness:
         """What became of every record received, and up to when each source is complete. Cost: a row per source."""
         with self._lock:
