@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help install test-tools compiled demo test coverage lint bench soak dist clean
+.PHONY: help install test-tools compiled demo test test-web coverage lint bench soak dist clean
 MAKEFLAGS += --no-print-directory
 
 PY := .venv/bin/python
@@ -14,7 +14,7 @@ JOBS ?= 3
 help: ## show this list
 	@echo "uniqdb: exact unique visitors for any time window"
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 	@echo
 	@echo "A Python of your choice: make PYTHON=/path/to/python3 install"
 
@@ -29,6 +29,11 @@ demo: install ## generate and ingest a million visits, then ask questions
 
 test: test-tools compiled ## run all tests but the long ones
 	@$(PY) -m pytest -q -n $(JOBS) --dist loadfile --benchmark-disable
+
+# The page in the system's Chromium; without one the rest runs, and the last line says what to install.
+test-web: test-tools compiled ## test the page and its API, in a browser where there is one
+	@UNIQDB_TEST_FUZZ=$${UNIQDB_TEST_FUZZ:-10000} $(PY) -m pytest -q -m "not soak" -n $(JOBS) --dist loadfile \
+		--benchmark-disable tests/web tests/kafka/test_page.py
 
 # Hundreds of programs that the tests start load it, also where PYTHONDONTWRITEBYTECODE forbids them to write it.
 compiled: test-tools

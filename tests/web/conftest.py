@@ -1,22 +1,16 @@
 """A store to serve, and the browser to look at it with."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 
 import uniqdb
 from engines import options
 from model import Model
+from web.browsers import browser, chromium  # noqa: F401 - fixtures of the tests here
 from web.web_server import DAY_S, Served, T, served
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-DRIVERS = ("chromedriver", "chromium.chromedriver")
-HOW = "install chromium and chromium-driver (Debian: apt-get install chromium chromium-driver)"
 
 
 @pytest.fixture
@@ -40,21 +34,3 @@ def model(store_path: Path) -> Model:
 def site(store_path: Path, model: Model) -> Iterator[Served]:  # noqa: ARG001 - it makes the store
     with served(store_path) as running:
         yield running
-
-
-def _first(names: tuple[str, ...]) -> str | None:
-    return next((found for name in names if (found := shutil.which(name))), None)
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Any]:
-    """A headless Chromium that writes down what it asks for and what it complains of."""
-    chromium, driver = _first(BROWSERS), _first(DRIVERS)
-    if chromium is None or driver is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"no browser: {HOW}", pytrace=False)
-        pytest.skip(f"no browser: {HOW}")
-    from web.looking import chromium_driver  # noqa: PLC0415 - only where there is something to drive
-
-    with chromium_driver(chromium, driver, tmp_path / "profile") as opened:
-        yield opened

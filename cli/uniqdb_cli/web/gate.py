@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uniqdb.errors import NotFound, UsageError
 from uniqdb_cli.address import Address
 from uniqdb_cli.output import say
-from uniqdb_cli.web.limits import TOKEN_CHARACTERS_MIN, URL_BYTES_MAX
+from uniqdb_cli.web.limits import HEAD_BYTES_MAX, TOKEN_CHARACTERS_MIN, URL_BYTES_MAX
 from uniqdb_cli.web.problems import Problem, problem
 from uniqdb_cli.web.responses import problem_response
 
@@ -82,6 +82,8 @@ class Rules:
             return problem(405, "nothing can be changed here", "use GET or HEAD")
         if len(scope["raw_path"]) + len(scope["query_string"]) > URL_BYTES_MAX:
             return problem(414, "the address is too long", f"at most {URL_BYTES_MAX:,} bytes")
+        if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > HEAD_BYTES_MAX:
+            return problem(431, "the headers are too large", f"at most {HEAD_BYTES_MAX:,} bytes")
         if self.token is not None and not _has_token(headers.get(b"authorization", []), self.token):
             return problem(401, "this server wants its token", "send it as Bearer, or as the password of any user")
         return None

@@ -35,6 +35,7 @@ TITLES = {
     410: "No longer kept",
     414: "The address is too long",
     422: "The question makes no sense",
+    431: "The headers are too large",
     500: "The store or the server is damaged",
     503: "Too busy",
 }

@@ -31,7 +31,7 @@ class TimedProtocol(H11Protocol):
     """uvicorn's, and nobody holds a connection by sending or reading drop by drop, or by doing neither."""
 
     _began_at_s = 0.0
-    _requests = 0
+    _has_said_all = False
     _look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -56,16 +56,25 @@ class TimedProtocol(H11Protocol):
         if self.cycle is not before:
             self._began_at_s = self.loop.time()
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio keeps the transport open if it is true
+        """Whoever has nothing more to say still gets the answer."""
+        self._has_said_all = self._is_answering()
+        return self._has_said_all
+
     def on_response_complete(self) -> None:
         """The next request has its own time."""
         self._began_at_s = self.loop.time()
         super().on_response_complete()
+        if self._has_said_all:
+            self.transport.close()
+
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, which its type does not say
+        return cycle is not None and not cycle.response_complete
 
     def _look_at_the_time(self) -> None:
-        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, which its type does not say
-        is_answering = cycle is not None and not cycle.response_complete
         # What was answered but not fetched yet stands in the transport's buffer.
-        is_answering = is_answering or self.transport.get_write_buffer_size() > 0
+        is_answering = self._is_answering() or self.transport.get_write_buffer_size() > 0
         limit_s = RESPONSE_TIMEOUT_S if is_answering else REQUEST_TIMEOUT_S
         if self.loop.time() - self._began_at_s > limit_s:
             self.transport.abort()

@@ -24,7 +24,8 @@ export function address(path, parameters = {}) {
 export async function ask(path, parameters) {
   let response;
   try {
-    response = await fetch(address(path, parameters), { signal: AbortSignal.timeout(TIMEOUT_MS) });
+    // By the origin: a page that was opened with its password in the address may not ask by that address.
+    response = await fetch(location.origin + address(path, parameters), { signal: AbortSignal.timeout(TIMEOUT_MS) });
   } catch {
     throw new Refused(0, "The server does not answer.");
   }

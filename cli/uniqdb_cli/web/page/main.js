@@ -11,7 +11,7 @@ const PATIENCE_MS = 30_000; // the longest pause while the server does not answe
 const POINTS_MAX = 3_000;
 const SPLITS_MAX = 400;
 const PER_DAY = { minute: 1_440, hour: 24, day: 1, week: 1 / 7, month: 1 / 30, year: 1 / 365 };
-const LIVE = { by: "minute", last: "60m", fill: "yes" };
+const AHEAD_S = 1_800;
 
 // ---------------------------------------------------------------- what is chosen
 function days() {
@@ -89,12 +89,20 @@ const showSplit = () => show("split", "/api/returning", splitQuestion(), async (
   await drawSplit("split-chart", found);
 });
 
-const showLive = () => show("live", "/api/series", LIVE, async ({ records }) => {
+/** The last minutes up to the newest visit; but where that is far ahead of the clock, it may be a wrong one. */
+function liveQuestion(status) {
+  const { clock_ts: clock, newest_visit_ts: newest } = status;
+  const end = clock !== null && newest > clock + AHEAD_S ? clock : Math.max(clock ?? 0, newest ?? 0);
+  return { by: "minute", last: "60m", fill: "yes", as_of: end ? String(end) : "" };
+}
+
+const showLive = (status) => show("live", "/api/series", liveQuestion(status), async ({ records }) => {
   const newest = records.at(-1);
   find("live-summary").textContent = newest
     ? `${moment(newest.datetime)}: ${counted(newest.count, "visitor")}, ${counted(newest.visits, "visit")}, ${newest.status}.`
     : "No visits yet.";
   find("live-chart").dataset.newest = newest ? newest.datetime : "";
+  find("live-csv").href = address("/api/series", { ...liveQuestion(status), format: "csv" });
   const rows = () => [...records].reverse().map((one) => [
     moment(one.datetime), integer(one.count), integer(one.visits), one.status,
   ]);
@@ -111,17 +119,14 @@ function proposeDates({ windows }) {
 }
 
 /** The numbers and, as soon as they stand, the charts. */
-async function showAll() {
-  const [windows, status, quarantine] = await Promise.all(
-    ["/api/trailing", "/api/status", "/api/quarantine"].map((path) => ask(path)),
-  );
+async function showAll(status) {
+  const [windows, quarantine] = await Promise.all([ask("/api/trailing"), ask("/api/quarantine")]);
   showWindows(windows.body);
   proposeDates(windows.body);
-  showFacts(status.body, quarantine.body);
+  showFacts(status, quarantine.body);
   performance.mark("numbers");
   await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
-  await Promise.all([showSeries(), showSplit(), showLive()]);
-  return status.etag;
+  await Promise.all([showSeries(), showSplit(), showLive(status)]);
 }
 
 // ---------------------------------------------------------------- again and again
@@ -131,13 +136,14 @@ let pauseMs = LOOK_MS;
 
 async function look() {
   try {
-    const { etag } = await ask("/healthz");
+    const { body: status, etag } = await ask("/api/status");
     if (etag !== shownTag) {
       if (performance.now() - shownAtMs >= REFRESH_MS) {
         shownAtMs = performance.now();
-        shownTag = await showAll();
+        await showAll(status);
+        shownTag = etag;
       } else {
-        await showLive(); // cheap; the rest follows with the next look
+        await showLive(status); // cheap; the rest follows with the next look
       }
     }
     showTrouble("");
