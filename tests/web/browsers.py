@@ -12,14 +12,15 @@ DRIVERS = ("chromedriver", "chromium.chromedriver")
 HOW = "install chromium and chromium-driver (Debian: apt-get install chromium chromium-driver)"
 
 
-def _first(names: tuple[str, ...]) -> str | None:
+def first_of(names: tuple[str, ...]) -> str | None:
+    """The program of these that is there."""
     return next((found for name in names if (found := shutil.which(name))), None)
 
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A headless Chromium that writes down what it asks for and what it complains of."""
-    program, driver = _first(BROWSERS), _first(DRIVERS)
+    program, driver = first_of(BROWSERS), first_of(DRIVERS)
     if program is None or driver is None:
         if os.environ.get("CI"):
             pytest.fail(f"no browser: {HOW}", pytrace=False)

@@ -65,10 +65,17 @@ QUESTIONS = [
     *("/api/count", "/api/count?window=30d", "/api/count?period=2016-07", "/api/count?from=2016-06-01&to=2016-06-10"),
     *("/api/series?by=day&last=7d", "/api/series?by=week&compare=yes&fill=yes", "/api/trailing?window=7d&window=24h"),
     *("/api/trailing", "/api/returning?by=day&last=30d", "/api/exists?uid=v1&window=7d", "/api/quarantine"),
-    *("/api/status", "/healthz"),
+    *("/api/trailing?window=36600d&window=52704000m", "/api/series?by=year&from=1999&to=9999&compare=yes"),
+    *(
+        "/api/trailing?as_of=9999-12-31",
+        "/api/returning?by=week&last=36600d&as_of=1999-01-05",
+        "/api/status",
+        "/healthz",
+    ),
 ]
 WRONG = {
     "/api/count?window=seven": 422,
+    "/api/count?window=7d&as_of=1990-01-05": 422,
     "/api/count?windows=7d": 400,
     "/api/count?window=7d&period=2016": 400,
     "/api/count?as_of=2016-07-11": 400,

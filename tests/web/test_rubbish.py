@@ -133,7 +133,20 @@ def parts() -> tuple[list[str], list[str], list[str]]:
     parameters = [parameter for one in ENDPOINTS for parameter in one.parameters]
     names = sorted({one.name for one in parameters})
     values = [one.example for one in parameters] + [choice for one in parameters for choice in one.choices]
-    values += ["", "0", "-1", "1" * 400, "99999999999999999999d", "0d", "36600d", "2016-02-30", "9999", "1800-01-01"]
+    values += [
+        "",
+        "0",
+        "-1",
+        "1" * 400,
+        "99999999999999999999d",
+        "0d",
+        "36600d",
+        "52704000m",
+        "1990-01-05",
+        "2016-02-30",
+        "9999",
+        "1800-01-01",
+    ]
     values += [
         "%00",
         "%ff",

@@ -30,7 +30,9 @@ def application(reader: StoreReader, assets: Mapping[str, Asset], rules: Rules) 
     routes += [Route(path, _static(asset)) for path, asset in assets.items()]
     described = msgspec.json.format(msgspec.json.encode(document(ENDPOINTS)), indent=1)
     routes.append(Route(OPENAPI_PATH, _static(Asset(described, "application/json", "", 0))))
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _refused, UniqdbError: _failed})
+    app = Starlette(
+        routes=routes, exception_handlers={HTTPException: _refused, UniqdbError: _failed, Exception: _broken}
+    )
     app.router.redirect_slashes = False
     return Gate(app, rules)
 
@@ -83,3 +85,8 @@ async def _refused(_request: Request, error: Exception) -> Response:
 async def _failed(_request: Request, error: Exception) -> Response:
     assert isinstance(error, UniqdbError)
     return problem_response(problem_of(error))
+
+
+async def _broken(_request: Request, _error: Exception) -> Response:
+    """A fault of ours: starlette raises it again, and uvicorn writes it to the log."""
+    return problem_response(problem(500, "the server has a fault", "its log says which"))

@@ -124,6 +124,8 @@ def _compared(snapshot: Snapshot, text: str, as_of: str | None) -> Compared:
         return Compared(window=text, current=None, before=None, change=None, refused=problem_of(error))
     newest_s = snapshot.answers.as_of_default_s() if as_of is None else None
     start_s = resolve_window(zone, text, as_of, newest_s).start_s
+    if start_s <= zone.start_s:
+        return Compared(window=text, current=current, before=None, change=None)  # nothing is before the calendar
     try:
         before = snapshot.count(text, as_of=window_before(zone, text, start_s))
     except UniqdbError:

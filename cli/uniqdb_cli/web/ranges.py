@@ -72,7 +72,7 @@ def range_before(zone: CalendarZone, after: Range) -> Range:
     first, last = zone.local_date(after.start_s), zone.local_date(after.end_s - 1)
     if zone.day_start(first) == after.start_s and zone.day_end(last) == after.end_s:
         length = last - first + _DAY
-        start_s = zone.day_start(first - length)
+        start_s = zone.day_start(datetime.date.fromordinal(max(first.toordinal() - length.days, 1)))
     else:
         start_s = 2 * after.start_s - after.end_s
     return Range(max(start_s, zone.start_s), after.start_s, after.start_s)

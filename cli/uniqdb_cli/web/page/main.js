@@ -87,6 +87,7 @@ const showSplit = () => show("split", "/api/returning", splitQuestion(), async (
   ]);
   showTable("split-table", ["From", "Visitors#", "New#", "Returning#", "Status"], rows);
   await drawSplit("split-chart", found);
+  find("split-chart").dataset.shown = JSON.stringify(splitQuestion());
 });
 
 /** The last minutes up to the newest visit; but where that is far ahead of the clock, it may be a wrong one. */
@@ -124,8 +125,8 @@ async function showAll(status) {
   showWindows(windows.body);
   proposeDates(windows.body);
   showFacts(status, quarantine.body);
-  performance.mark("numbers");
-  await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+  await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve))); // they are on the screen
+  if (shownTag === null) performance.mark("numbers");
   await Promise.all([showSeries(), showSplit(), showLive(status)]);
 }
 
