@@ -59,13 +59,13 @@ Promise.all(times).then(done);
 
 # ---------------------------------------------------------------- the browser
 @contextmanager
-def serving(store: Path) -> Iterator[str]:
-    """The server as a process; the URL of the page."""
+def serving(store: Path) -> Iterator[tuple[str, int]]:
+    """The server as a process; the URL of the page, and the process."""
     command = [sys.executable, "-m", "uniqdb_cli", "serve-http", "--store", str(store), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
         try:
             assert child.stderr is not None
-            yield "http://" + child.stderr.readline().split("http://")[1].split("/")[0]
+            yield "http://" + child.stderr.readline().split("http://")[1].split("/")[0], child.pid
         finally:
             child.terminate()
 
@@ -82,7 +82,7 @@ def look(store: Path, loads: int) -> dict[str, float] | None:
     found: dict[str, list[float]] = {name: [] for name in ("cold", "warm", "range", "both")}
     for load in range(loads):
         with (
-            serving(store) as url,
+            serving(store) as (url, _),
             tempfile.TemporaryDirectory() as folder,
             chromium_driver(program, driver, Path(folder) / "profile") as browser,
         ):
@@ -107,6 +107,15 @@ def look(store: Path, loads: int) -> dict[str, float] | None:
 
 
 # ---------------------------------------------------------------- the writer
+def processor_s(process: int) -> float:
+    """What a process has used so far; 0 where /proc does not say."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def write(store: Path, extent: Extent, seconds: float) -> None:
     """As fast as it can for so long; prints visits, and seconds of the clock and of the processor."""
     uids = uid_batch(0, extent.uids, UID_BYTES)
@@ -152,7 +161,8 @@ def slow_down(store: Path, extent: Extent, rounds: int, seconds: float) -> dict[
     """By turns without and with requests; medians."""
     found: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     answers, times_ms = 0, []
-    with serving(store) as url:
+    used_s = wall_s = 0.0
+    with serving(store) as (url, server):
         for number in range(2 * rounds):
             is_asked = number % 2 == 1
             command = [sys.executable, __file__, "--write", str(seconds), "--store", str(store)]
@@ -163,9 +173,12 @@ def slow_down(store: Path, extent: Extent, rounds: int, seconds: float) -> dict[
                 assert child.stdout.readline() == "ready\n"
                 child.stdin.write("\n")
                 child.stdin.flush()
+                before_s = processor_s(server)
                 asked, took_ms = ask_until(child, url, 10 if is_asked else 0)
-                visits, wall_s, cpu_s = json.loads(child.said)  # type: ignore[attr-defined]  # as above
-            found[is_asked].append((visits / wall_s, cpu_s / visits * 1e6))
+                visits, round_s, cpu_s = json.loads(child.said)  # type: ignore[attr-defined]  # as above
+            if is_asked:
+                used_s, wall_s = used_s + processor_s(server) - before_s, wall_s + round_s
+            found[is_asked].append((visits / round_s, cpu_s / visits * 1e6))
             answers += asked
             times_ms += [took_ms] if is_asked else []
     (alone, alone_us), (beside, beside_us) = (
@@ -176,6 +189,7 @@ def slow_down(store: Path, extent: Extent, rounds: int, seconds: float) -> dict[
         "beside": beside,
         "slower": 1 - beside / alone,
         "cpu": beside_us / alone_us - 1,
+        "server": used_s / wall_s,
         "answers": answers,
         "answer_ms": statistics.median(times_ms),
     }
@@ -195,6 +209,7 @@ def report(seen: dict[str, float] | None, cost: dict[str, float]) -> Iterator[st
     yield f"| writer alone | {cost['alone']:,.0f} visits/s | |"
     yield f"| writer at 10 requests/s | {cost['beside']:,.0f} visits/s, {cost['slower']:.1%} slower | under 5 % |"
     yield f"| its processor time per visit | {cost['cpu']:+.1%} | |"
+    yield f"| the server's processor time, of one core | {cost['server']:.1%} | |"
     yield f"| answers beside the writer | {cost['answers']:,.0f}, median {cost['answer_ms']:,.1f} ms | |"
 
 

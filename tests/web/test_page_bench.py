@@ -33,5 +33,5 @@ def test_it_measures_all_of_it() -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert len(rows) == 9
+    assert len(rows) == 10
     assert all(len(row) == 3 for row in rows)

@@ -141,22 +141,23 @@ def split(snapshot: Snapshot, query: Query, patience: Patience) -> Split:
     kind, zone = Granularity.from_word(query.get("by") or ""), snapshot.answers.zone
     span = range_of(snapshot, query, kind) or Range(0, 0, 0)
     assert_short(span, kind, SPLITS_MAX)
-    first_s, seen = snapshot.answers.state.event_time_s_min, None
-    if first_s is not None:
-        # Nobody came before the first visit, and its year may be kept where its minutes are not.
-        since_s = zone.bucket_at(Granularity.YEAR, first_s).start_s
-        seen = snapshot.between(since_s, span.start_s) if since_s < span.start_s else None
-    buckets, everyone, count_new = [], None, 0
+    first_s = snapshot.answers.state.event_time_s_min
+    # Nobody came before the first visit, and its year may be kept where its minutes are not.
+    since_s = span.start_s if first_s is None else zone.bucket_at(Granularity.YEAR, first_s).start_s
+    seen = snapshot.between(since_s, span.start_s).ordinals.copy() if since_s < span.start_s else None
+    buckets, count_new = [], 0
     for record in snapshot.answers.series(kind, span.start_s, span.begun_s, fill=query.is_yes("fill")):
         patience.assert_left()
-        here = snapshot.between(record.start_ts, record.end_ts)
-        new = here.count if seen is None else (here - seen).count
-        seen = here if seen is None else seen | here
-        everyone = here if everyone is None else everyone | here
-        count_new += new
+        here = snapshot.between(record.start_ts, record.end_ts).ordinals
+        returning = 0 if seen is None else here.intersection_cardinality(seen)
+        if seen is None:
+            seen = here.copy()
+        else:
+            seen |= here
+        count_new += len(here) - returning
         words = record.datetime, record.start_ts, record.end_ts
-        buckets.append(SplitBucket(*words, here.count, new, here.count - new, record.status))
-    total = 0 if everyone is None else everyone.count
+        buckets.append(SplitBucket(*words, len(here), len(here) - returning, returning, record.status))
+    total = snapshot.between(buckets[0].start_ts, buckets[-1].end_ts).count if buckets else 0
     return Split(
         by=kind.word,
         start_ts=span.start_s,
