@@ -32,7 +32,7 @@ test: test-tools compiled ## run all tests but the long ones
 
 # The page in the system's Chromium; without one the rest runs, and the last line says what to install.
 test-web: test-tools compiled ## test the page and its API, in a browser where there is one
-	@UNIQDB_TEST_FUZZ=$${UNIQDB_TEST_FUZZ:-10000} $(PY) -m pytest -q -m "not soak" -n $(JOBS) --dist loadfile \
+	@WEB_TEST_REQUESTS=$${WEB_TEST_REQUESTS:-10000} $(PY) -m pytest -q -m "not soak" -n $(JOBS) --dist loadfile \
 		--benchmark-disable tests/web tests/kafka/test_page.py
 
 # Hundreds of programs that the tests start load it, also where PYTHONDONTWRITEBYTECODE forbids them to write it.

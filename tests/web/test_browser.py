@@ -36,7 +36,7 @@ def test_the_numbers_are_those_of_the_store(page: Page, model: Model) -> None:
     change = next(one["change"] for one in found if one["window"] == "7d")
     assert f"{abs(change):.1%}".replace(".0%", "%") in page.text("#windows li[data-window='7d'] .against")
     assert "provisional" in page.text("#windows li[data-window='1d']")
-    assert "nothing to compare with" in page.text("#windows li[data-window='365d']")
+    assert "nothing before it" in page.text("#windows li[data-window='365d']")
 
 
 def test_the_charts_are_those_of_the_store(page: Page) -> None:
@@ -89,6 +89,7 @@ def test_every_range_and_granularity(page: Page) -> None:
     page.choose(compare=False)
     shown(page, '"compare":""')
     assert page.trace("series-chart", "period before") == []
+    assert page.run("return document.getElementById('series-summary').ariaLive") == "polite"
     page.choose(range="365d", by="minute")
     shown(page, '"by":"day","last":"365d"')
     assert page.complaints() == []

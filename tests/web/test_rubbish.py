@@ -17,7 +17,7 @@ from uniqdb_cli.web import limits, server
 from uniqdb_cli.web.endpoints import ENDPOINTS
 from web.web_server import Served, memory_bytes, open_files
 
-REQUESTS = int(os.environ.get("UNIQDB_TEST_FUZZ") or 1_000)
+REQUESTS = int(os.environ.get("WEB_TEST_REQUESTS") or 1_000)
 """As many as `make test-web` says; a tenth in `make test`."""
 STATUSES = {200, 304, 400, 403, 404, 405, 410, 414, 422, 431}
 """What may come of any request: neither 500, nor, from one at a time, 503."""

@@ -139,6 +139,7 @@ async function look() {
   try {
     const { body: status, etag } = await ask("/api/status");
     if (etag !== shownTag) {
+      readAloud(false);
       if (performance.now() - shownAtMs >= REFRESH_MS) {
         shownAtMs = performance.now();
         await showAll(status);
@@ -175,8 +176,14 @@ function chooseTheme() {
 }
 
 // ---------------------------------------------------------------- the start
+/** Whether the sentences above the charts are read aloud when they change: after a choice, not every few seconds. */
+function readAloud(isOn) {
+  for (const place of ["series", "split"]) find(`${place}-summary`).setAttribute("aria-live", isOn ? "polite" : "off");
+}
+
 async function choose() {
   settle();
+  readAloud(true);
   try {
     await Promise.all([showSeries(), showSplit()]);
   } catch (error) {

@@ -39,7 +39,7 @@ function card({ window, current, before, change: changed, refused }) {
 
 function against(changed, before, soFar) {
   if (changed === null) {
-    const text = before && before.count ? `${integer(before.count)} before, in less time` : "nothing to compare with";
+    const text = before && before.count ? `${integer(before.count)} before, in less time` : "nothing before it";
     return element("p", { text, kind: "against" });
   }
   const kind = changed > 0 ? "more" : changed < 0 ? "fewer" : "same";
@@ -74,6 +74,7 @@ export function showFacts(status, quarantine) {
 }
 
 const waiting = new Map();
+const filled = new WeakMap();
 
 /** Rows for a table that is folded away; they are made when somebody looks. `#` ends the name of a column of numbers. */
 export function showTable(id, head, rows) {
@@ -84,6 +85,10 @@ export function showTable(id, head, rows) {
 }
 
 function fillTable(place, head, rows) {
+  // Whoever marks or scrolls in it is only disturbed by what is new.
+  const content = JSON.stringify(rows);
+  if (filled.get(place) === content) return;
+  filled.set(place, content);
   const kinds = head.map((name) => (name.endsWith("#") ? "number" : "text"));
   const names = head.map((name, at) => element("th", { kind: kinds[at], text: name.replace("#", ""), scope: "col" }));
   const body = rows.map((row) => element("tr", { children: row.map((text, at) => element("td", { kind: kinds[at], text })) }));
