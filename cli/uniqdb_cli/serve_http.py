@@ -102,7 +102,7 @@ def _assert_packages() -> None:
     if missing:
         raise UsageError(
             f"the page needs packages that are not there: {', '.join(missing)}",
-            hint="python -m pip install uniqdb[http]",
+            hint="run python -m pip install uniqdb[http]",
         )
 
 

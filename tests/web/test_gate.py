@@ -5,23 +5,23 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from typer.testing import Result
+from typer.testing import CliRunner
 
 import uniqdb
 from uniqdb.errors import NotFound, UsageError
 from uniqdb_cli.address import Address
+from uniqdb_cli.main import app
 from uniqdb_cli.web.gate import SAFE_HEADERS, names_of, read_token
 from uniqdb_cli.web.limits import TOKEN_CHARACTERS_MIN, URL_BYTES_MAX
 from web.web_server import ROOT, Got, Served, served
 
 TOKEN = "0123456789abcdef"
 PATHS = ("/", "/assets/main.js", "/assets/plotly.min.js", "/api/status", "/api/openapi.json", "/healthz", "/nothing")
-Run = Callable[..., Result]
 
 
 @pytest.fixture
@@ -159,6 +159,15 @@ def test_other_machines_need_a_flag_and_a_token(empty: Path, tmp_path: Path) -> 
     assert code == 2
     assert "--token-file" in said
     assert refusal(*where, "--allow-remote", "--token-file", str(tmp_path / "missing"))[0] == 66
+
+
+def test_packages_that_are_missing_are_named(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uniqdb_cli.serve_http.PACKAGES", ("starlette", "no_such_package"))
+    done = CliRunner().invoke(app, ["serve-http", "--store", str(empty)], catch_exceptions=False)
+    assert done.exit_code == 2
+    assert done.stderr.strip() == (
+        "uniqdb: the page needs packages that are not there: no_such_package. Run python -m pip install uniqdb[http]."
+    )
 
 
 def test_no_store_and_no_place(empty: Path, quiet: Served, tmp_path: Path) -> None:
