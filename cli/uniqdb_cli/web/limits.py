@@ -27,13 +27,13 @@ WINDOWS_MAX = 12
 UID_BYTES_MAX = 1_024
 KEEP_UP_S = 1.0
 """So often it is looked whether the data file was replaced, also when nobody asks."""
-ANSWERS_KEPT = 256
-"""Answers kept for whoever asks the same of the same commit."""
+ANSWERS_KEPT_BYTES_MAX = 16_000_000
+"""Answers kept for whoever asks the same of the same commit, all of them together."""
 ANSWER_KEPT_BYTES_MAX = 1_000_000
 """A larger answer is not kept."""
 TOKEN_CHARACTERS_MIN = 16
 
 assert URL_BYTES_MAX < HEAD_BYTES_MAX
-assert ANSWERS_KEPT * ANSWER_KEPT_BYTES_MAX <= 256_000_000
+assert ANSWER_KEPT_BYTES_MAX < ANSWERS_KEPT_BYTES_MAX
 assert REQUEST_TIMEOUT_S > 2 * LOOK_S
 assert WORK_S_MAX < RESPONSE_TIMEOUT_S

@@ -16,11 +16,13 @@ from uniqdb.engine import Engine
 from uniqdb.errors import HandleClosed, UniqdbError
 from uniqdb.reading import Snapshot
 from uniqdb_cli.web.endpoints import ENDPOINTS, Endpoint, csv_of
-from uniqdb_cli.web.limits import ANSWER_KEPT_BYTES_MAX, ANSWERS_KEPT, KEEP_UP_S, READERS, WAITING_MAX
+from uniqdb_cli.web.limits import ANSWER_KEPT_BYTES_MAX, ANSWERS_KEPT_BYTES_MAX, KEEP_UP_S, READERS, WAITING_MAX
 from uniqdb_cli.web.parameters import Query
 from uniqdb_cli.web.problems import Busy
 from uniqdb_cli.web.questions import Patience
 
+_KEY_BYTES = 500
+"""What an answer takes beside its body, about."""
 JSON, CSV = "application/json", "text/csv; charset=utf-8"
 
 
@@ -34,14 +36,16 @@ class Answer:
 
 
 @dataclass(slots=True)
-class _Kept:
+class KeptAnswers:
     """Answers of the newest version that was read, the ones used last at the end."""
 
     version: tuple[int, int, int] = (0, 0, 0)
     bodies: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
+    size_bytes: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self, version: tuple[int, int, int], key: str) -> bytes | None:
+        """The answer, if it is kept of this version."""
         with self.lock:
             if version != self.version:
                 return None
@@ -51,15 +55,20 @@ class _Kept:
             return found
 
     def put(self, version: tuple[int, int, int], key: str, body: bytes) -> None:
+        """Keep it; those of an older version go, as do those that were not used for longest."""
         with self.lock:
             if version < self.version or len(body) > ANSWER_KEPT_BYTES_MAX:
                 return
             if version != self.version:
                 self.version = version
                 self.bodies.clear()
+                self.size_bytes = 0
+            if key in self.bodies:  # two threads have worked it out at the same time
+                return
             self.bodies[key] = body
-            if len(self.bodies) > ANSWERS_KEPT:
-                self.bodies.popitem(last=False)
+            self.size_bytes += len(body) + _KEY_BYTES
+            while self.size_bytes > ANSWERS_KEPT_BYTES_MAX:
+                self.size_bytes -= len(self.bodies.popitem(last=False)[1]) + _KEY_BYTES
 
 
 class StoreReader:
@@ -68,7 +77,7 @@ class StoreReader:
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
         """``engine`` is read-only, and stays the caller's to close after `close`. ``clock`` counts seconds."""
         self._clock, self._kept_up_at_s = clock, 0.0
-        self._engine, self._kept = engine, _Kept()
+        self._engine, self._kept = engine, KeptAnswers()
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         self._waiting = 0
 
