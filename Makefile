@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help install test-tools compiled demo test coverage lint bench bench-peers profile soak dist clean
+.PHONY: help install test-tools compiled demo test test-web coverage lint bench bench-peers profile soak dist clean
 MAKEFLAGS += --no-print-directory
 
 PY := .venv/bin/python
@@ -29,6 +29,11 @@ demo: install ## generate and ingest a million visits, then ask questions
 
 test: test-tools compiled ## run all tests but the long ones
 	@$(PY) -m pytest -q -n $(JOBS) --dist loadfile --benchmark-disable
+
+# The page in the system's Chromium; without one the rest runs, and the last line says what to install.
+test-web: test-tools compiled ## test the page and its API, in a browser where there is one
+	@WEB_TEST_REQUESTS=$${WEB_TEST_REQUESTS:-10000} $(PY) -m pytest -q -m "not soak" -n $(JOBS) --dist loadfile \
+		--benchmark-disable tests/web tests/kafka/test_page.py
 
 # Hundreds of programs that the tests start load it, also where PYTHONDONTWRITEBYTECODE forbids them to write it.
 compiled: test-tools

@@ -25,15 +25,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """The very last line of a run names the Kafka tests that were skipped, and why: they are half of the promise."""
+    """The very last lines of a run name the tests with Kafka and with a browser that were skipped, and why."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if hasattr(config, "workerinput") or reporter is None:
         return
     # Of a skipped test the report holds file, line and reason.
-    skipped = [one.longrepr[2] for one in reporter.stats.get("skipped", []) if "tests/kafka/" in one.nodeid]
-    if skipped:
-        reasons = " / ".join(dict.fromkeys(reason.removeprefix("Skipped: ") for reason in skipped))
-        reporter.write_line(f"Not tested with a real Kafka, {len(skipped)} skipped: {reasons}")
+    skipped = [(one.nodeid, one.longrepr[2].removeprefix("Skipped: ")) for one in reporter.stats.get("skipped", [])]
+    for what, folder in (("tested with a real Kafka", "tests/kafka/"), ("looked at in a browser", "tests/web/")):
+        reasons = [reason for place, reason in skipped if folder in place]
+        if reasons:
+            reporter.write_line(f"Not {what}, {len(reasons)} skipped: {' / '.join(dict.fromkeys(reasons))}")
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ PAGE = ROOT / "docs" / "licences.md"
 # Extras that are not part of the environment of tests; as the metadata of the packages says.
 EXTRAS = {
     "confluent-kafka": "Apache-2.0",
-    "litestar": "MIT",
     "plotext": "MIT",
+    "plotly": "MIT",
     "prometheus-client": "Apache-2.0 AND BSD-2-Clause",
+    "starlette": "BSD-3-Clause",
     "uvicorn": "BSD-3-Clause",
 }
 # What bench/constraints.txt locks, and brings into an environment of its own; as the packages say.

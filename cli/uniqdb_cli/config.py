@@ -22,6 +22,7 @@ FORMATS = (OutputFormat.TABLE, OutputFormat.JSON, OutputFormat.JSONL)
 UNSET_MEANS = {
     "timezone": "UTC",
     "metrics_address": "metrics are not served",
+    "http_token_file": "no token is asked for",
     "format": "table on a terminal, jsonl otherwise",
     "bootstrap_servers": "as in kafka_config, else localhost:9092",
     "kafka_config": "./config/kafka_config.ini or ./kafka_config.ini, if there is one",

@@ -35,6 +35,7 @@ from uniqdb_cli.publish_trailing import publish_trailing
 from uniqdb_cli.quarantine import quarantine_app
 from uniqdb_cli.query import query
 from uniqdb_cli.restore import restore
+from uniqdb_cli.serve_http import serve_http
 from uniqdb_cli.serve_stream import serve_stream
 from uniqdb_cli.subscribe import subscribe
 from uniqdb_cli.sweep import sweep
@@ -94,6 +95,7 @@ for command in (init, ingest, query, exists, members, info, top, check, verify, 
     app.command()(command)
 app.command("serve-stream")(serve_stream)
 app.command("publish-trailing")(publish_trailing)
+app.command("serve-http")(serve_http)
 app.command()(sweep)
 app.command()(forget)
 app.command()(compact)

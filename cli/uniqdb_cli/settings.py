@@ -76,6 +76,10 @@ class Settings:
     idle_timeout_s: int = IDLE_TIMEOUT_S
     metrics_address: str | None = None
     """None: no metrics are served."""
+    http_host: str = "127.0.0.1"
+    http_port: int = 8321
+    http_token_file: str | None = None
+    """None: who asks under a name of this machine needs no token."""
     log_format: str = "text"
     minute_retention_days: int = MINUTE_RETENTION_DAYS
     hour_retention_days: int = HOUR_RETENTION_DAYS
@@ -115,8 +119,8 @@ REDACTED = "(hidden)"
 
 
 def redacted(key: str, value: object) -> object:
-    """The value as it may be shown; None stays None: it says that nothing is set."""
-    return REDACTED if value is not None and is_secret(key) else value
+    """The value as it may be shown; None stays None: it says that nothing is set. The name of a file is no secret."""
+    return REDACTED if value is not None and is_secret(key) and not key.endswith("_file") else value
 
 
 _NUMBERS = {
@@ -127,6 +131,7 @@ _NUMBERS = {
     "commit_visits": (1, COMMIT_VISITS_MAX, "visits"),
     "idle_timeout_s": (0, EVENT_LIMIT_S_MAX, "seconds"),
     "quarantine_max_rows": (0, 10**12, "rows"),
+    "http_port": (0, 65_535, "a port"),
     **{
         f"{word}_retention_days": (0, RETENTION_DAYS_MAX, "days")
         for word in ("minute", "hour", "day", "week", "month", "year", "count")

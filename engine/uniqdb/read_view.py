@@ -21,6 +21,8 @@ class OpenData:
     """What LMDB raises where its own pages make no sense."""
     used_bytes: Callable[[], int] = int
     """Bytes of the file up to its last used page."""
+    generation: int = 0
+    """Which data file of the store it is: compaction and restoring begin another one."""
     handles: dict[Database, Handle] = field(default_factory=dict)
     verified: OrderedDict[tuple[Database, bytes], bytearray] = field(default_factory=OrderedDict)
     """Which blocks of which fragments need not be verified again."""
@@ -40,6 +42,7 @@ class ReadView:
     def __init__(self, data: OpenData, txn: Any) -> None:
         self.data, self._txn = data, txn
         self.txn_id: int = txn.id()
+        self.generation = data.generation
         self.opened_at_s = time.monotonic()
         self._directories: dict[bytes, Directory | None] = {}
         self.lookup: Any = None

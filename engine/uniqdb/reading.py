@@ -12,7 +12,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from uniqdb.answers import Answers, UidSet
-from uniqdb.calendar_zone import CalendarZone
+from uniqdb.calendar_zone import YEAR_MIN, CalendarZone
 from uniqdb.completeness import Completeness, read_completeness
 from uniqdb.errors import UsageError
 from uniqdb.granularity import Granularity
@@ -63,7 +63,11 @@ def resolve_window(zone: CalendarZone, text: str, as_of: Moment | None, newest_s
         first = day - datetime.timedelta(days=window.length - 1)
     except OverflowError:
         raise UsageError(f"{text} before {day} is before the calendar", hint="ask for fewer days") from None
-    return ResolvedWindow(window, day.isoformat(), zone.day_start(first), zone.day_end(day))
+    start_s, end_s = zone.day_start(first), zone.day_end(day)
+    if start_s >= end_s:
+        hint = f"it is before {YEAR_MIN}, or a date that {zone.name} skipped"
+        raise UsageError(f"{text} as of {day} holds no time at all", hint=hint)
+    return ResolvedWindow(window, day.isoformat(), start_s, end_s)
 
 
 def _is_trailing(text: str) -> bool:
@@ -343,6 +347,13 @@ class Snapshot(Reader):
         """The commit that every answer comes from."""
         with self._lock:
             return self.answers.state.commit_number
+
+    @property
+    def version(self) -> tuple[int, int, int]:
+        """(epoch, generation, transaction): names the state that is read; no other state of the store has it."""
+        with self._lock:
+            view = self.answers.view
+            return self.answers.epoch, view.generation, view.txn_id
 
     def completeness(self) -> Completeness:
         """What became of every record received, and up to when each source is complete. Cost: a row per source."""

@@ -95,6 +95,7 @@ class Store:
         """Open what MANIFEST names now: it may have been swapped before the lock was ours."""
         current, hold = hold_current(self.path)
         data, directory = OpenData(_DAMAGE), manifest.data_directory(self.path, current)
+        data.generation = current.generation
         try:
             assert_pages(self.path, current, is_writer=not self.read_only)
             self._env = self._open_environment(directory, data)

@@ -18,11 +18,23 @@ Run = Callable[..., Result]
 RunProcess = Callable[..., subprocess.CompletedProcess[str]]
 COMMANDS = [
     *("init", "ingest", "query", "exists", "members", "info", "top", "check", "verify", "generate", "demo"),
-    *("completion", "serve-stream", "publish-trailing", "sweep", "forget", "compact", "migrate"),
+    *("completion", "serve-stream", "publish-trailing", "serve-http", "sweep", "forget", "compact"),
+    "migrate",
     *("backup", "restore", "dump", "load", "merge", "produce", "subscribe"),
     *("topics", "dev-broker", "quarantine", "clock", "config"),
 ]
-HEAVY = {"numpy", "lmdb", "msgspec", "pyroaring", "xxhash", "rich", "confluent_kafka", "tomllib"}
+HEAVY = {
+    "numpy",
+    "lmdb",
+    "msgspec",
+    "pyroaring",
+    "xxhash",
+    "rich",
+    "confluent_kafka",
+    "tomllib",
+    "starlette",
+    "uvicorn",
+}
 
 
 def test_help_lists_every_command(run: Run) -> None:

@@ -120,7 +120,7 @@ def test_the_project_s_file_shows_every_key_at_its_default() -> None:
     assert tomllib.loads("\n".join(lines)) == {}
     shown = tomllib.loads("\n".join(line[2:] for line in lines if line.startswith("# ") and " = " in line))
     shown_as = {"timezone": "UTC", "format": "table", "bootstrap_servers": "localhost:9092"}
-    shown_as["metrics_address"] = "127.0.0.1:9464"
+    shown_as |= {"metrics_address": "127.0.0.1:9464", "http_token_file": "/etc/uniqdb/token"}
     expected = {**asdict(Settings()), **shown_as, "kafka_config": "config/kafka_config.ini"}
     assert shown == expected
     assert tuple(shown) == KEYS

@@ -107,6 +107,9 @@ DOORS = {
         *("uniqdb.stream.offset_report", "uniqdb.stream.kafka_messages"),
     },
     "prometheus_client": {"uniqdb_cli.metrics_server"},
+    "uvicorn": {"uniqdb_cli.web.server"},
+    "starlette": {f"uniqdb_cli.web.{name}" for name in ("app", "gate", "responses", "server")},
+    "plotly": {"uniqdb_cli.web.assets"},
 }
 
 # Only the ingest driver and the command line read the wall clock; everything else is given the time.

@@ -16,6 +16,7 @@ from uniqdb_cli.settings import KEYS
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 UNIT = ROOT / "deploy" / "uniqdb.service"
+HTTP_UNIT = ROOT / "deploy" / "uniqdb-http.service"
 
 
 def parse(text: str) -> Any:
@@ -83,8 +84,9 @@ def test_the_commands_in_the_files_exist() -> None:
     named += [words.split()[0] for words in commands_of(compose["producer"]["command"][0])]
     assert named == ["topics", "serve-stream", "generate", "produce"]
     named += re.findall(r"bin/uniqdb ([a-z-]+)", UNIT.read_text("utf-8"))
+    named += re.findall(r"bin/uniqdb ([a-z-]+)", HTTP_UNIT.read_text("utf-8"))
     named += re.findall(r"bin/uniqdb ([a-z-]+)", (ROOT / "deploy" / "uniqdb.cron").read_text("utf-8"))
-    assert named[4:] == ["serve-stream", "publish-trailing"]
+    assert named[4:] == ["serve-stream", "serve-http", "publish-trailing"]
     assert set(named) <= set(group.commands)
 
 
@@ -105,17 +107,19 @@ def test_the_image_is_made_of_what_is_there() -> None:
     assert {"lmdb", "msgspec", "numpy", "confluent-kafka", "typer"} <= names
 
 
-def test_the_unit_is_one(tmp_path: Path) -> None:
-    text = UNIT.read_text("utf-8")
-    for line in ("Type=notify", "WatchdogSec=120", "Restart=on-failure", "User=uniqdb", "NoNewPrivileges=true"):
+@pytest.mark.parametrize(("place", "watchdog_s"), [(UNIT, 120), (HTTP_UNIT, 60)])
+def test_the_unit_is_one(tmp_path: Path, place: Path, watchdog_s: int) -> None:
+    text = place.read_text("utf-8")
+    for line in ("Type=notify", f"WatchdogSec={watchdog_s}", "Restart=on-failure", "User=uniqdb"):
         assert f"\n{line}\n" in text
+    assert "\nNoNewPrivileges=true\n" in text
     program = shutil.which("systemd-analyze")
     if program is None:
         pytest.skip("no systemd-analyze here")
-    unit = tmp_path / "uniqdb.service"
+    unit = tmp_path / place.name
     unit.write_text(text.replace("/opt/uniqdb/.venv/bin/uniqdb", "/bin/true"), "utf-8")
     done = subprocess.run([program, "verify", str(unit)], capture_output=True, text=True, timeout=120, check=False)
-    assert "uniqdb.service" not in done.stderr, done.stderr
+    assert place.name not in done.stderr, done.stderr
     assert done.returncode == 0, done.stderr
 
 
