@@ -23,7 +23,7 @@ import numpy as np
 from machine import show, show_machine
 from naive import buckets_of, start_s_of
 from new_uids import uids_of
-from processes import lacking, size_bytes, table
+from processes import lacking, not_left_out, size_bytes, table
 
 import uniqdb
 from uniqdb import CommitRule, OpenOptions
@@ -238,10 +238,8 @@ def compare(visits: Visits, folder: Path) -> None:
         if sum(one.count for granularity in Granularity for one in db.series(granularity)) != total:
             wrong.append("uniqdb")
     names = uids_of(np.arange(visits.uids, dtype=np.uint64), UID_BYTES)
-    for name, kind in KINDS.items():
-        if reason := lacking(kind.modules):
-            print(f"# left out: {kind.title}: {reason}")
-            continue
+    for name in not_left_out((name, kind.title, lacking(kind.modules)) for name, kind in KINDS.items()):
+        kind = KINDS[name]
         if kind.fill(folder / name, names, memberships) != total:
             wrong.append(name)
         sizes.add(name, kind.title, folder / name)

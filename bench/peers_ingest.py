@@ -22,7 +22,7 @@ import numpy as np
 from machine import show, show_machine
 from naive import buckets_of, digest_of, start_s_of
 from peer_jobs import PEERS, Row
-from processes import Ran, lacking, pin_to_two_cores, run_job, table, warm
+from processes import Ran, lacking, not_left_out, pin_to_two_cores, run_job, table, warm
 
 from uniqdb_cli.generator import GeneratorSettings, generate_blocks
 
@@ -150,13 +150,7 @@ def compare(wanted: Input, names: Sequence[str], rounds: int, directory: str | N
 
 def installed(names: Iterable[str]) -> list[str]:
     """Those that can be run here; says why the others cannot."""
-    found = []
-    for name in names:
-        if reason := lacking(PEERS[name].modules):
-            print(f"# left out: {PEERS[name].title}: {reason}")
-        else:
-            found.append(name)
-    return found
+    return not_left_out((name, PEERS[name].title, lacking(PEERS[name].modules)) for name in names)
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ import numpy as np
 from machine import show, show_machine
 from new_uids import uid_batch, uids_of
 from peer_stores import ASKERS, PER_COMMIT, STORES, Asker, StoreKind
-from processes import lacking, pin_to_two_cores, run_job, table
+from processes import lacking, not_left_out, pin_to_two_cores, run_job, table
 
 HERE = Path(__file__).resolve().parent
 UID_BYTES = 20
@@ -146,14 +146,10 @@ def show_ratios(figures: dict[str, dict[str, float]]) -> None:
 
 def available(kinds: dict[str, StoreKind], asked: Sequence[str]) -> list[str]:
     """Askers whose stores can be had here; says why the others cannot."""
-    found = []
-    for name in asked:
-        kind = kinds[ASKERS[name].store]
-        if reason := lacking(kind.modules) or kind.lacks():
-            print(f"# left out: {ASKERS[name].title}: {reason}")
-        else:
-            found.append(name)
-    return found
+    stores = {name: kinds[ASKERS[name].store] for name in asked}
+    return not_left_out(
+        (name, ASKERS[name].title, lacking(kind.modules) or kind.lacks()) for name, kind in stores.items()
+    )
 
 
 def main() -> None:

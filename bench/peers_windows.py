@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from machine import show, show_machine
 from new_uids import uids_of
-from processes import lacking, pin_to_two_cores, run_job, size_bytes, table
+from processes import lacking, not_left_out, pin_to_two_cores, run_job, size_bytes, table
 from window_stores import WINDOW_STORES, Ask
 from windows import DAY_S, START_S, UID_BYTES, Extent
 
@@ -196,12 +196,8 @@ def main() -> None:
     else:
         show_machine()
         pin_to_two_cores()
-        names = []
-        for name in options.stores:
-            if reason := lacking(WINDOW_STORES[name].modules):
-                print(f"# left out: {WINDOW_STORES[name].title}: {reason}")
-            else:
-                names.append(name)
+        stores = {name: WINDOW_STORES[name] for name in options.stores}
+        names = not_left_out((name, one.title, lacking(one.modules)) for name, one in stores.items())
         with tempfile.TemporaryDirectory() as temporary:
             compare(options, names, Path(options.dir or temporary))
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,17 @@ def lacking(modules: Sequence[str]) -> str:
     """Why a peer is left out, in words; empty if all its modules are installed."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     return f"{', '.join(missing)} not installed in {sys.prefix}" if missing else ""
+
+
+def not_left_out(peers: Iterable[tuple[str, str, str]]) -> list[str]:
+    """The names of (name, title, why it is left out) where there is no reason; says what the others lack."""
+    found = []
+    for name, title, reason in peers:
+        if reason:
+            print(f"# left out: {title}: {reason}")
+        else:
+            found.append(name)
+    return found
 
 
 def pin_to_two_cores() -> None:

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from uniqdb.errors import UsageError
 
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+"""What this machine calls itself in a Host header, without the port."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:

@@ -27,7 +27,7 @@ from uniqdb import __version__
 from uniqdb.errors import UsageError
 from uniqdb.stream.meter import LATENCY_EDGES_S, Latencies, Measures, Meter
 from uniqdb.stream.partition import Moment
-from uniqdb_cli.address import Address
+from uniqdb_cli.address import LOOPBACK_NAMES, Address
 from uniqdb_cli.metrics import ALWAYS, CATALOGUE, Metric, Sample
 
 HEALTHY_S = 120.0
@@ -259,7 +259,7 @@ def serving(address: Address, health: Health, started_at_s: int) -> Iterator[Add
             f"metrics cannot be served at {address.text}: {error.strerror}", hint="name another --metrics-address"
         ) from None
     taken = Address(address.host, int(server.server_address[1]))
-    names = frozenset(f"{name}:{taken.port}" for name in ("127.0.0.1", "localhost", "[::1]"))
+    names = frozenset(f"{name}:{taken.port}" for name in LOOPBACK_NAMES)
     server.application = application(health, started_at_s, names if address.is_loopback else None)
     thread = threading.Thread(target=server.serve_forever, args=(LOOK_S,), name="metrics", daemon=True)
     thread.start()

@@ -92,7 +92,6 @@ class Intake:
         self._times_s: list[I64Array] = []
         self._clocks_s: list[I64Array] = []
         self._uids: list[Uids] = []
-        self._accepted = 0
         self._refused: list[Quarantined] = []
         self._released: list[int] = []
         self._peak_s = _NO_CLOCK_S if self._judge.clock_s is None else self._judge.clock_s
@@ -110,7 +109,7 @@ class Intake:
     @property
     def accepted(self) -> int:
         """How many visits were accepted since the last commit."""
-        return self._accepted
+        return sum(map(len, self._uids))
 
     @property
     def refused(self) -> list[Quarantined]:
@@ -190,7 +189,6 @@ class Intake:
         self._times_s.append(times_s)
         self._clocks_s.append(clocks_s)
         self._uids.append(uids)
-        self._accepted += len(uids)
 
     def _release(self, judged: Judged, clocks_s: I64Array) -> None:
         """Visits that are held no longer: each came, for what is closed, when it was released."""

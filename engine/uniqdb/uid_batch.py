@@ -55,8 +55,7 @@ class UidBatch:
     def starts(self) -> I64Array:
         """Where the bytes of each uid begin."""
         if self._starts is None:
-            ends = np.cumsum(self.lengths, dtype=np.int64)
-            self._starts = ends - self.lengths
+            self._starts = _starts_of(self.lengths)
         return self._starts
 
     def texts(self, positions: I64Array) -> list[str]:
@@ -75,10 +74,15 @@ class UidBatch:
         if not wanted.any():
             return UidBatch(np.empty(0, np.uint8), np.empty(0, np.uint16))
         lengths = self.lengths[wanted]
-        return UidBatch(gather(self.raw, self.starts[wanted].astype(np.uint32), lengths), lengths)
+        return UidBatch(gather(self.raw, self.starts[wanted], lengths), lengths)
 
 
 Uids: TypeAlias = list[str] | UidBatch
+
+
+def as_batch(uids: Uids) -> UidBatch:
+    """The uids in one piece. Raises UnicodeEncodeError for a lone surrogate."""
+    return uids if isinstance(uids, UidBatch) else UidBatch.of(uids)
 
 
 def chosen(uids: Uids, wanted: BoolArray) -> Uids:
@@ -99,7 +103,7 @@ def joined(parts: Sequence[Uids]) -> Uids:
     lists = [part for part in parts if isinstance(part, list)]
     if len(lists) == len(parts):
         return list(chain.from_iterable(lists))
-    batches = [part if isinstance(part, UidBatch) else UidBatch.of(part) for part in parts]
+    batches = list(map(as_batch, parts))
     raw = np.concatenate([batch.raw for batch in batches])
     return UidBatch(raw, np.concatenate([batch.lengths for batch in batches]))
 
@@ -107,8 +111,12 @@ def joined(parts: Sequence[Uids]) -> Uids:
 # ---------------------------------------------------------------- bytes one behind the other
 def offsets_of(lengths: npt.NDArray[np.uint16] | I64Array) -> U32Array:
     """Offsets of uids that stand one behind the other."""
-    ends = np.cumsum(lengths, dtype=np.int64)
-    return (ends - lengths).astype(np.uint32)
+    return _starts_of(lengths).astype(np.uint32)
+
+
+def _starts_of(lengths: npt.NDArray[np.uint16] | I64Array) -> I64Array:
+    starts: I64Array = np.cumsum(lengths, dtype=np.int64) - lengths
+    return starts
 
 
 def gather(

@@ -16,7 +16,7 @@ from secrets import token_bytes
 import numpy as np
 import numpy.typing as npt
 
-from uniqdb.uid_batch import UidBatch, Uids, texts
+from uniqdb.uid_batch import Uids, as_batch, texts
 
 I64Array = npt.NDArray[np.int64]
 U64Array = npt.NDArray[np.uint64]
@@ -151,7 +151,7 @@ def _rows(uids: Uids) -> Iterator[tuple[I64Array, U64Array | None]]:
 
     A row is the length in bytes, then the bytes, filled up with zeros.
     """
-    batch = uids if isinstance(uids, UidBatch) else UidBatch.of(uids)
+    batch = as_batch(uids)
     lengths, starts = batch.lengths, batch.starts
     words_of = np.minimum((lengths.astype(np.int64) + _WORD_BYTES - 1) // _WORD_BYTES, _WORDS_MAX + 1)
     padded = np.concatenate([batch.raw, np.zeros(_WORDS_MAX * _WORD_BYTES, np.uint8)])

@@ -96,29 +96,26 @@ class UidLookup:
 
         The largest fragment of its partition comes first, which holds most.
         """
-        at = bisect_right(self._firsts, uid_hash) - 1
-        probes = self._partitions[at]
-        for probe_one in self._load_partition(at) if probes is None else probes:
-            entry = probe_one.place(uid, uid_hash)
-            if entry >= 0:
-                return probe_one.ordinal(entry)
-        for probe_one in self._load_young() if self._young is None else self._young:
-            entry = probe_one.place(uid, uid_hash)
-            if entry >= 0:
-                return probe_one.ordinal(entry)
-        return -1
+        found = self._place(uid, uid_hash)
+        return -1 if found is None else found[0].ordinal(found[1])
 
     def has(self, uid: bytes, uid_hash: int) -> bool:
         """Whether there is an ordinal for it. Cost: that of `one`, but for a wait for memory."""
+        return self._place(uid, uid_hash) is not None
+
+    def _place(self, uid: bytes, uid_hash: int) -> tuple[UidProbe, int] | None:
+        """The fragment that has it, and the entry there."""
         at = bisect_right(self._firsts, uid_hash) - 1
         probes = self._partitions[at]
         for probe_one in self._load_partition(at) if probes is None else probes:
-            if probe_one.place(uid, uid_hash) >= 0:
-                return True
+            entry = probe_one.place(uid, uid_hash)
+            if entry >= 0:
+                return probe_one, entry
         for probe_one in self._load_young() if self._young is None else self._young:
-            if probe_one.place(uid, uid_hash) >= 0:
-                return True
-        return False
+            entry = probe_one.place(uid, uid_hash)
+            if entry >= 0:
+                return probe_one, entry
+        return None
 
     def _load_partition(self, number: int) -> list[UidProbe]:
         first = self._firsts[number]

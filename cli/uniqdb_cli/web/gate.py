@@ -11,13 +11,12 @@ from pathlib import Path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from uniqdb.errors import NotFound, UsageError
-from uniqdb_cli.address import Address
+from uniqdb_cli.address import LOOPBACK_NAMES, Address
 from uniqdb_cli.output import say
 from uniqdb_cli.web.limits import HEAD_BYTES_MAX, TOKEN_CHARACTERS_MIN, URL_BYTES_MAX
 from uniqdb_cli.web.problems import Problem, problem
 from uniqdb_cli.web.responses import problem_response
 
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 SAFE_HEADERS = {
     # Nothing from elsewhere, nothing inline, in no frame, and no form.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "

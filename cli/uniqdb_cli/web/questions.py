@@ -1,7 +1,7 @@
 """What each address of the API answers, from one snapshot: every number of an answer is of the same commit."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
@@ -60,22 +60,27 @@ def count(snapshot: Snapshot, query: Query, _patience: Patience) -> CountRecord:
     """One window, period or interval, or everything."""
     window, period, start, end, as_of = (query.get(name) for name in ("window", "period", "from", "to", "as_of"))
     kinds = {"window": window, "period": period, "from and to": start or end}
-    given = [name for name, value in kinds.items() if value]
-    if len(given) > 1:
-        raise BadQuery(f"{' and '.join(given)} do not go together", hint="ask one after the other")
-    if as_of is not None and window is None:
-        raise BadQuery("as_of goes with window", hint="give window, too")
+    within = _window_or_period(snapshot, kinds, as_of)
     if start or end:
         if start is None or end is None:
             raise BadQuery("the interval has only one end", hint="give from and to")
         return snapshot.count_between(start, end)
+    return snapshot.count(within, as_of=as_of)
+
+
+def _window_or_period(snapshot: Snapshot, kinds: Mapping[str, str | None], as_of: str | None) -> str | None:
+    """The window or the period of a query that names at most one of the ``kinds``. Raises BadQuery, UsageError."""
+    given = [name for name, value in kinds.items() if value]
+    if len(given) > 1:
+        raise BadQuery(f"{' and '.join(given)} do not go together", hint="ask one after the other")
+    window, period = kinds["window"], kinds["period"]
+    if as_of is not None and window is None:
+        raise BadQuery("as_of goes with window", hint="give window, too")
     if window is not None:
         parse_window(window)
-        return snapshot.count(window, as_of=as_of)
     if period is not None:
         parse_period(snapshot.answers.zone, period)
-        return snapshot.count(period)
-    return snapshot.count()
+    return window or period
 
 
 def series(snapshot: Snapshot, query: Query, patience: Patience) -> Series:
@@ -174,16 +179,8 @@ def split(snapshot: Snapshot, query: Query, patience: Patience) -> Split:
 
 def exists(snapshot: Snapshot, query: Query, _patience: Patience) -> Existence:
     """Whether a visitor was seen."""
-    window, period, as_of = query.get("window"), query.get("period"), query.get("as_of")
-    if window is not None and period is not None:
-        raise BadQuery("window and period do not go together", hint="ask one after the other")
-    if as_of is not None and window is None:
-        raise BadQuery("as_of goes with window", hint="give window, too")
-    if window is not None:
-        parse_window(window)
-    if period is not None:
-        parse_period(snapshot.answers.zone, period)
-    within = window or period
+    as_of = query.get("as_of")
+    within = _window_or_period(snapshot, {"window": query.get("window"), "period": query.get("period")}, as_of)
     is_seen = snapshot.check_if_uid_exists(query.get("uid") or "", within, as_of=as_of)
     return Existence(is_seen, within, snapshot.commit_number)
 

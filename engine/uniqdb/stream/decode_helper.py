@@ -106,7 +106,7 @@ class DecodeHelper:
         return True
 
     def _line(self, timeout_s: float) -> bytes | None:
-        """The next line it writes; None if none comes in time."""
+        """The next line it writes, without its end; None if none comes in time."""
         while b"\n" not in self._answers:
             if not select.select([self._results], [], [], timeout_s)[0]:
                 return None
@@ -115,7 +115,7 @@ class DecodeHelper:
                 return None
             self._answers += piece
         line, _, self._answers = self._answers.partition(b"\n")
-        return line + b"\n"
+        return line
 
 
 def start_helpers(fields: FieldSettings, count: int = 1, file: int | None = None) -> list[DecodeHelper]:

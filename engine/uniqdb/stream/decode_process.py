@@ -16,8 +16,8 @@ from typing import IO
 import msgspec
 import numpy as np
 
-from uniqdb.uid_batch import UidBatch
-from uniqdb.visit import FieldSettings, Reason, Refused, Visits
+from uniqdb.uid_batch import UidBatch, as_batch
+from uniqdb.visit import FieldSettings, I64Array, Reason, Refused, Visits
 from uniqdb.visit_decoder import VisitDecoder, line_ends
 
 SLOT_BYTES = 32 * 2**20
@@ -64,8 +64,7 @@ class Stretch(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def visits(self) -> Visits:
         """The visits of a plain stretch."""
-        uids = UidBatch(np.frombuffer(self.uid_bytes, np.uint8), np.frombuffer(self.uid_lengths, np.uint16))
-        return Visits(np.frombuffer(self.times_s, np.int64), uids, records=self.lines)
+        return Visits(*_from_columns(self.times_s, self.uid_bytes, self.uid_lengths), records=self.lines)
 
 
 class _Found(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -99,15 +98,23 @@ def pack(found: list[Visits | None]) -> bytes:
 
 
 def _packed(visits: Visits) -> _Found:
-    uids = visits.uids if isinstance(visits.uids, UidBatch) else UidBatch.of(visits.uids)
     return _Found(
-        visits.event_times_s.tobytes(),
-        uids.raw.tobytes(),
-        uids.lengths.tobytes(),
+        *_columns_of(visits),
         [(bad.line, bad.start, bad.record, str(bad.reason)) for bad in visits.refused],
         visits.records,
         visits.lines,
     )
+
+
+def _columns_of(visits: Visits) -> tuple[bytes, bytes, bytes]:
+    """Event times, the bytes of the uids, their lengths: how visits go from process to process."""
+    uids = as_batch(visits.uids)
+    return visits.event_times_s.tobytes(), uids.raw.tobytes(), uids.lengths.tobytes()
+
+
+def _from_columns(times_s: bytes, uid_bytes: bytes, uid_lengths: bytes) -> tuple[I64Array, UidBatch]:
+    uids = UidBatch(np.frombuffer(uid_bytes, np.uint8), np.frombuffer(uid_lengths, np.uint16))
+    return np.frombuffer(times_s, np.int64), uids
 
 
 def unpack(packed: memoryview) -> list[Visits | None]:
@@ -116,8 +123,7 @@ def unpack(packed: memoryview) -> list[Visits | None]:
         None
         if one is None
         else Visits(
-            np.frombuffer(one.times_s, np.int64),
-            UidBatch(np.frombuffer(one.uid_bytes, np.uint8), np.frombuffer(one.uid_lengths, np.uint16)),
+            *_from_columns(one.times_s, one.uid_bytes, one.uid_lengths),
             [Refused(line, start, record, Reason(reason)) for line, start, record, reason in one.refused],
             one.records,
             one.lines,
@@ -164,9 +170,7 @@ class FileReader:
         bounds = first, first + len(block), len(ends)
         if visits is None:
             return Stretch(*bounds, is_plain=False)
-        uids = visits.uids if isinstance(visits.uids, UidBatch) else UidBatch.of(visits.uids)
-        columns = visits.event_times_s.tobytes(), uids.raw.tobytes(), uids.lengths.tobytes()
-        return Stretch(*bounds, True, *columns)
+        return Stretch(*bounds, True, *_columns_of(visits))
 
 
 def serve(memory: mmap.mmap, jobs: IO[bytes], answers: IO[bytes], file: int | None = None) -> None:

@@ -24,14 +24,14 @@ _STRETCHES_PER_BLOCK = 4
 _NO_ENDS: I64Array = np.empty(0, np.int64)
 
 
-def usable_cores() -> int:
+def _usable_cores() -> int:
     """How many cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processes_for(wanted: int | None) -> int:
     """How many processes decode; ``wanted`` None: one per core, none where there is only one."""
-    cores = usable_cores()
+    cores = _usable_cores()
     return min((cores if cores > 1 else 0) if wanted is None else wanted, DECODE_PROCESSES_MAX)
 
 
@@ -58,7 +58,7 @@ class FileStretches:
 
         ``line_bytes``: how long a line usually is. Whatever follows the last block is for the caller to read.
         """
-        size_bytes = stretch_bytes(line_bytes, lines_max)
+        size_bytes = _stretch_bytes(line_bytes, lines_max)
         end = os.fstat(self._descriptor).st_size
         parts: list[Stretch] = []
         for one in self._stretches(position, end, size_bytes):
@@ -118,7 +118,7 @@ class FileStretches:
         return b"".join(parts)
 
 
-def stretch_bytes(line_bytes: float, lines_max: int) -> int:
+def _stretch_bytes(line_bytes: float, lines_max: int) -> int:
     """So many bytes that a few stretches, with lines of this length, have ``lines_max`` lines."""
     wanted = int(line_bytes * lines_max / _STRETCHES_PER_BLOCK)
     return max(_STRETCH_BYTES_MIN, min(wanted, _STRETCH_BYTES_MAX))
