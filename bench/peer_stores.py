@@ -221,7 +221,7 @@ def _redis(path: Path) -> Iterator[Any]:
         server = subprocess.Popen(words, stdout=subprocess.DEVNULL)
         at_end.callback(server.wait)
         at_end.callback(server.terminate)
-        client = redis.Redis(unix_socket_path=str(socket))
+        client = redis.Redis(unix_socket_path=str(socket), socket_timeout=None)  # to save millions takes its time
         at_end.callback(client.close)
         for _ in range(6_000):
             try:

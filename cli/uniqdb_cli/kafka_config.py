@@ -9,6 +9,7 @@ from uniqdb.errors import NotFound, UsageError
 from uniqdb_cli.settings import Settings
 
 if TYPE_CHECKING:
+    from uniqdb.shard import Shard
     from uniqdb.stream.emission import EmissionRules
     from uniqdb.stream.kafka_settings import KafkaSettings, Start
 
@@ -109,21 +110,24 @@ def start_of(text: str) -> "Start | int":
     return int(moment.timestamp() * 1_000)
 
 
-def kafka_settings(settings: Settings, start: str = "earliest", accepted: tuple[bool, ...] = ()) -> "KafkaSettings":
+def kafka_settings(
+    settings: Settings, start: str = "earliest", accepted: tuple[bool, ...] = (), shard: "Shard | None" = None
+) -> "KafkaSettings":
     """The settings of every client. ``accepted``: the three flags of what is accepted, as in `Accept`."""
     from uniqdb.stream.kafka_settings import Accept, KafkaSettings
 
     accept = frozenset(one for one, is_given in zip(Accept, accepted, strict=False) if is_given)
-    return KafkaSettings(client_settings(settings), start=start_of(start), accept=accept)
+    return KafkaSettings(client_settings(settings), start=start_of(start), accept=accept, shard=shard)
 
 
-def emission_rules(settings: Settings) -> "EmissionRules":
-    """Topics, and what is sent before it is final. Raises UsageError."""
+def emission_rules(settings: Settings, shard: "Shard | None" = None) -> "EmissionRules":
+    """Topics, those of a shard its own, and what is sent before it is final. Raises UsageError."""
     from uniqdb.granularity import Granularity
     from uniqdb.stream.emission import EmissionRules, OutputTopics
 
     names = ("minute", "hour", "day", "week", "month", "year", "trailing", "quarantine")
-    topics = OutputTopics(*(getattr(settings, f"topic_{name}") for name in names))
+    found: list[str] = [getattr(settings, f"topic_{name}") for name in names]
+    topics = OutputTopics(*(found if shard is None else map(shard.topic, found)))
     if len({*topics.names(), settings.input_topic}) < len(names) + 1:
         raise UsageError("two of the topics have the same name", hint="give each its own, see `uniqdb config show`")
     words = [word.strip() for word in settings.emit_updates.split(",")]

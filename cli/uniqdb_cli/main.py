@@ -38,6 +38,7 @@ from uniqdb_cli.restore import restore
 from uniqdb_cli.serve_http import serve_http
 from uniqdb_cli.serve_stream import serve_stream
 from uniqdb_cli.subscribe import subscribe
+from uniqdb_cli.sum import sum_stores
 from uniqdb_cli.sweep import sweep
 from uniqdb_cli.top import top
 from uniqdb_cli.topics import topics_app
@@ -105,6 +106,7 @@ app.command()(restore)
 app.command()(dump)
 app.command()(load)
 app.command()(merge)
+app.command("sum")(sum_stores)
 app.command()(produce)
 app.command()(subscribe)
 app.add_typer(topics_app, name="topics")

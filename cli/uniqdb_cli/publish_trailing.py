@@ -88,9 +88,12 @@ def _publish(engine: "Engine", settings: Settings, day: "datetime.date | None", 
     from uniqdb.stream.kafka_settings import KafkaHooks
     from uniqdb.stream.publisher import Publisher
     from uniqdb.stream.publishing import EVERYTHING, Publishing
+    from uniqdb.summing import stored_shard
     from uniqdb.writer import nothing
 
-    rules = emission_rules(settings)
+    with engine.snapshot() as snapshot:
+        shard = stored_shard(snapshot.answers.view)
+    rules = emission_rules(settings, shard)
     publisher = Publisher(kafka_settings(settings), engine.store_uuid, KafkaHooks(say))
     try:
         publisher.assert_ours([rules.topics.trailing], take_over)

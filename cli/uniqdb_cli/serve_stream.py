@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from uniqdb.shard import Shard
 from uniqdb_cli.kafka_config import assert_client, emission_rules, kafka_settings
 from uniqdb_cli.logs import Log
 from uniqdb_cli.output import json_text
@@ -55,6 +56,10 @@ OtherOption = Annotated[bool, typer.Option("--accept-other-cluster", help="Begin
 TakeOverOption = Annotated[
     bool, typer.Option("--take-over", help="Publish into topics that hold records of another origin.")
 ]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(metavar="I/N", help="Count only the I-th of N shares of the partitions, of a topic keyed by uid."),
+]
 LogFormatOption = Annotated[
     LogFormat | None,
     typer.Option(
@@ -77,6 +82,7 @@ def serve_stream(
     accept_lost_offsets: LostOption = False,
     accept_other_cluster: OtherOption = False,
     take_over: TakeOverOption = False,
+    shard: ShardOption = None,
     kafka_config: KafkaConfigOption = None,
     metrics_address: MetricsAddressOption = None,
     log_format: LogFormatOption = None,
@@ -89,12 +95,16 @@ def serve_stream(
     twice or left out, and the last record of each key is right in the end. Ctrl-C or SIGTERM: it commits, publishes
     what waits, and ends with 0; a second one ends it at once. Under systemd it says when it is ready, alive, stopping.
 
+    --shard 1/4 counts a quarter of the partitions, into topics of its own (visits_per_day.shard-1-of-4); where records
+    are keyed by uid, `uniqdb sum` adds the four. A store keeps its shard, and the topic its number of partitions.
+
     On a terminal a line says how it goes. --metrics-address serves /metrics for Prometheus, /healthz and /readyz.
 
     \b
       uniqdb serve-stream
       uniqdb serve-stream --bootstrap-servers kafka:9092 --input-topic clicks --ts-field at --ts-unit ms
       uniqdb serve-stream --until-caught-up
+      uniqdb serve-stream --shard 1/4 --store shard1.uniqdb
       uniqdb serve-stream --metrics-address 127.0.0.1:9464 --log-format json
     """
     settings = load_settings(
@@ -114,8 +124,9 @@ def serve_stream(
     with log.ends_with_errors():
         accepted = accept_recreated_topic, accept_lost_offsets, accept_other_cluster
         assert_client()
-        kafka = kafka_settings(settings, start, accepted)
-        _serve(settings, kafka, _options(settings, until_caught_up=until_caught_up, take_over=take_over), log)
+        kafka = kafka_settings(settings, start, accepted, None if shard is None else Shard.parse(shard))
+        options = _options(settings, kafka.shard, until_caught_up=until_caught_up, take_over=take_over)
+        _serve(settings, kafka, options, log)
 
 
 def _serve(settings: Settings, kafka: "KafkaSettings", options: "ServiceOptions", log: Log) -> None:
@@ -167,14 +178,14 @@ def _run(
         service.close()
 
 
-def _options(settings: Settings, *, until_caught_up: bool, take_over: bool) -> "ServiceOptions":
+def _options(settings: Settings, shard: Shard | None, *, until_caught_up: bool, take_over: bool) -> "ServiceOptions":
     from uniqdb.recent_times import EventTimeLimits
     from uniqdb.stream.service_options import ServiceOptions
     from uniqdb.visit import FieldSettings
 
     return ServiceOptions(
         settings.input_topic,
-        emission_rules(settings),
+        emission_rules(settings, shard),
         FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max),
         EventTimeLimits(settings.ahead_limit_s, settings.late_limit_s),
         settings.commit_visits,

@@ -9,6 +9,8 @@
     │   ├── TopicRecreated          65   a topic of the same name, but another one than was read
     │   ├── OtherCluster            65   a Kafka cluster other than the one that was read
     │   ├── OffsetsLost             65   Kafka no longer has the records at the stored position
+    │   ├── PartitionsChanged       65   a topic that is counted in shards was given more partitions
+    │   ├── SharedVisitors          65   stores whose counts were to be added have visitors in common
     │   └── ForeignOutput           65   an output topic holds records that are not this store's
     ├── NotFound                    66   no such input, no store, no visits to answer from
     ├── KafkaUnreachable            69   no broker answers, or refuses to talk to us
@@ -81,6 +83,14 @@ class OffsetsLost(InputRefused):
             f"{self.first:,} to {self.end:,}",
             hint="--accept-lost-offsets goes on with what is there, and records the gap",
         )
+
+
+class PartitionsChanged(InputRefused):
+    """The topic has another number of partitions than when its shards were begun: a uid may be in another one now."""
+
+
+class SharedVisitors(InputRefused):
+    """Some visitors are in more than one of the stores: the sum would count them more than once."""
 
 
 class ForeignOutput(InputRefused):

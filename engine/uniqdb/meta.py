@@ -64,6 +64,10 @@ class KafkaPlace(msgspec.Struct, frozen=True, kw_only=True):
     delay_s: int = 0
     last_arrival_s: int | None = None
     largest_arrival_s: int | None = None
+    shard: str = ""
+    """Which share of the topic the store counts, as ``I/N``; empty: all of it."""
+    topic_partitions: int = 0
+    """How many partitions the topic must have; 0 without a shard: it may be given more."""
 
 
 class StateRow(msgspec.Struct, frozen=True):

@@ -30,6 +30,12 @@ class CountRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     window: str | UnsetType = UNSET
     as_of: str | UnsetType = UNSET
 
+    def key(self) -> bytes:
+        """The key of its message: what it is about, without what was counted."""
+        if self.window is UNSET:
+            return f"{self.granularity}|{self.timezone}|{self.start_ts}".encode()
+        return f"window|{self.timezone}|{self.window}|{self.as_of}".encode()
+
     def to_json(self) -> bytes:
         """One JSON object without a line break."""
         return msgspec.json.encode(self)

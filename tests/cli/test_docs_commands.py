@@ -27,6 +27,7 @@ NOT_RUN = {
     ". .venv/bin/activate": "the environment of the test run takes its place",
     "uniqdb serve-stream": "needs a broker; tests/kafka runs it",
     "uniqdb publish-trailing": "as above",
+    "uniqdb sum": "adds stores that such services fill; tests/kafka/test_shards.py runs it",
     "uniqdb serve-http": "has no end; tests/web runs it",
     "curl ": "asks that server; tests/web asks it the same",
     'python -m pip install "uniqdb[http]"': "the environment of the test run takes its place",

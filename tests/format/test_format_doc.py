@@ -417,6 +417,7 @@ def test_an_independent_reader_finds_what_waits(store_path: Path) -> None:
         **{"topic": "visits", "partition": 3, "next_offset": 40 + len(LIVE) + 1},
         **{"cluster_id": "cluster", "topic_id": "topic", "closing_clock_s": LIVE[-20], "idle": False},
         **{"delay_s": 0, "last_arrival_s": None, "largest_arrival_s": None},
+        **{"shard": "", "topic_partitions": 0},
     }
     assert reading.state["clock_s"] == LIVE[-20]
 

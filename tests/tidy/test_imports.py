@@ -12,7 +12,7 @@ from tidy.house import modules, syntax
 
 # Lowest first. A module imports from its own layer or from those before it; a new module is entered here.
 LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("words", frozenset({"errors", "limits", "options"})),
+    ("words", frozenset({"errors", "limits", "options", "shard"})),
     (
         "pure",
         frozenset(
@@ -90,7 +90,8 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 *("compaction", "migration", "erasure", "forgetting", "pending_visits", "sweeping"),
                 *("again", "standing", "backup", "restore"),
                 *("repair", "rebuilt_buckets", "rebuilt_rows", "rebuilt_uids", "examination"),
-                *("content", "uid_runs", "assembly", "dump_format", "dump", "dump_reading", "loading", "merging"),
+                *("content", "sorted_uids", "uid_runs", "assembly", "dump_format", "dump", "dump_reading", "loading"),
+                *("merging", "summing"),
             }
         ),
     ),

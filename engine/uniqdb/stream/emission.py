@@ -4,6 +4,7 @@ import datetime
 from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import UNSET
 
 from uniqdb.answers import Answers
 from uniqdb.format import Status, parse_bucket_key
@@ -20,6 +21,7 @@ from uniqdb.outbox import (
 )
 from uniqdb.quarantine import QuarantineRow, read_quarantined
 from uniqdb.reading import Snapshot
+from uniqdb.record import CountRecord
 from uniqdb.stream.publisher import OutgoingRecord
 
 UPDATE_INTERVAL_S = 10.0
@@ -54,6 +56,13 @@ class OutputTopics:
     def names(self) -> list[str]:
         """All of them."""
         return [self.of(granularity) for granularity in Granularity] + [self.trailing, self.quarantine]
+
+
+def count_message(topics: OutputTopics, record: CountRecord) -> OutgoingRecord:
+    """The message of a bucket's record, or of a trailing window's."""
+    is_window = record.window is not UNSET
+    topic = topics.trailing if is_window else topics.of(Granularity.from_word(record.granularity))
+    return OutgoingRecord(topic, record.key(), record.to_json())
 
 
 DEFAULT_UPDATES = frozenset(Granularity) - {Granularity.MINUTE}
@@ -147,7 +156,7 @@ class Emission:
         urgency, now_s = how
         records = answers.records_of([row.key for row in rows])
         for row, record in zip(rows, records, strict=True):
-            granularity, start_s = parse_bucket_key(row.key)
+            granularity, _ = parse_bucket_key(row.key)
             if not urgency.everything:
                 if record.status == Status.PROVISIONAL.word and (
                     granularity not in self._rules.updates or urgency.finals_only
@@ -156,8 +165,7 @@ class Emission:
                 early = now_s - self._sent_at_s.get(row.key, -UPDATE_INTERVAL_S) < UPDATE_INTERVAL_S
                 if early and not urgency.at_once and record.status != Status.FINAL.word:
                     continue
-            key = f"{granularity.word}|{answers.zone.name}|{start_s}".encode()
-            chosen.add(row, OutgoingRecord(self._rules.topics.of(granularity), key, record.to_json()))
+            chosen.add(row, count_message(self._rules.topics, record))
 
     def _window(self, answers: Answers, row: OutboxRow) -> OutgoingRecord:
         window = WindowKey.unpack(row.key)

@@ -1,9 +1,10 @@
 """Which topic it is, and whether stored positions still mean what they meant."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from uniqdb.errors import OtherCluster, TopicRecreated
+from uniqdb.errors import OtherCluster, PartitionsChanged, TopicRecreated, UsageError
+from uniqdb.shard import Shard
 from uniqdb.stream.kafka_batch import GapReason
 from uniqdb.stream.kafka_settings import Accept
 
@@ -68,4 +69,25 @@ def recreated(topic: str, before: str, now: str) -> TopicRecreated:
     return TopicRecreated(
         f"topic {topic} was deleted and made anew: {before}, now {now}",
         hint=f"{Accept.RECREATED_TOPIC} begins the new one at --start, and records the gap",
+    )
+
+
+def owned_partitions(topic: str, partition_count: int, shard: Shard | None) -> Sequence[int]:
+    """The partitions that are read, ascending. Raises UsageError if there are none."""
+    if shard is None:
+        return range(partition_count)
+    if shard.number > partition_count:
+        raise UsageError(
+            f"topic {topic} has {partition_count} partitions, none of which is in shard {shard}",
+            hint=f"a topic of so many can be counted in at most {partition_count} shards",
+        )
+    return range(shard.number - 1, partition_count, shard.count)
+
+
+def partitions_changed(topic: str, before: int, now: int) -> PartitionsChanged:
+    """The error for a topic that is not divided as it was when its shards were begun."""
+    return PartitionsChanged(
+        f"topic {topic} had {before} partitions when its shards were begun, and has {now} now: from then on a uid may "
+        "be in another shard, and counts of shards do not add any more",
+        hint="`uniqdb merge` unites the stores exactly; begin new stores for the topic as it is now",
     )

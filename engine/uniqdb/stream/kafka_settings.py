@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from uniqdb.errors import UsageError
+from uniqdb.shard import Shard
 
 START_TIMEOUT_S = 30.0
 """How long the first contact with Kafka may take; later outages are waited out."""
@@ -109,6 +110,8 @@ class KafkaSettings:
     """Or a Unix time in milliseconds: the first record with that timestamp or a later one."""
     accept: frozenset[Accept] = frozenset()
     start_timeout_s: float = START_TIMEOUT_S
+    shard: Shard | None = None
+    """Which share of a topic's partitions is read; None: all of them."""
 
     def __post_init__(self) -> None:
         if not str(self.client.get("bootstrap.servers") or self.client.get("metadata.broker.list") or "").strip():

@@ -17,7 +17,15 @@ from confluent_kafka.admin import TopicDescription
 
 from uniqdb.errors import KafkaUnreachable, OffsetsLost, UsageError
 from uniqdb.stream.kafka_batch import Gap, GapReason, PartitionBatch
-from uniqdb.stream.kafka_identity import StoredPlace, TopicFacts, TopicIdentity, accepted_change, recreated
+from uniqdb.stream.kafka_identity import (
+    StoredPlace,
+    TopicFacts,
+    TopicIdentity,
+    accepted_change,
+    owned_partitions,
+    partitions_changed,
+    recreated,
+)
 from uniqdb.stream.kafka_messages import batch_of, by_partition, offsets_of
 from uniqdb.stream.kafka_settings import CLIENT_LOG, Accept, KafkaHooks, KafkaSettings, RareLog, Start
 from uniqdb.stream.kafka_topic import (
@@ -50,7 +58,8 @@ class KafkaSource:
     raises KafkaUnreachable or TopicMissing. With positions it is waited for the broker until ``hooks.should_stop``; a
     partition that is missing from them was added later and is read from its beginning.
 
-    Raises UsageError for settings that the client refuses; and, unless `KafkaSettings.accept` has it: TopicRecreated,
+    Raises UsageError for settings that the client refuses, or a shard without partitions, PartitionsChanged in a shard
+    when the topic is given more, also while it is read; and, unless `KafkaSettings.accept` has it: TopicRecreated,
     OtherCluster, OffsetsLost. What was accepted stands in `take_gaps`.
     """
 
@@ -180,7 +189,7 @@ class KafkaSource:
     def _starting_points(
         self, facts: TopicFacts, positions: Mapping[int, int], known: TopicIdentity | None
     ) -> dict[int, int]:
-        partitions = range(facts.partition_count)
+        partitions = owned_partitions(self.topic, facts.partition_count, self._settings.shard)
         changed = accepted_change(self.topic, StoredPlace(positions, known), facts, self._settings.accept)
         self._gaps = []
         if positions and changed is None:
@@ -343,6 +352,8 @@ class KafkaSource:
         if topic_id and before and topic_id != before:
             raise recreated(self.topic, f"its id was {before}", topic_id)
         added = range(self.facts.partition_count, partition_count)
+        if added and self._settings.shard is not None:
+            raise partitions_changed(self.topic, self.facts.partition_count, partition_count)
         if added:
             self.facts = replace(self.facts, partition_count=partition_count)
             self._new_partitions += added

@@ -17,12 +17,11 @@ import msgspec
 
 from uniqdb.engine import Engine
 from uniqdb.errors import KafkaUnreachable, PublishRefused, TopicMissing
-from uniqdb.meta import GapRow, KafkaPlace, SourceRow, read_sources
+from uniqdb.meta import GapRow, KafkaPlace, SourceRow
 from uniqdb.request_handlers import PUBLISH_TRAILING, Trailing, understood
 from uniqdb.source_clocks import reset_clock
 from uniqdb.stream.decoding import Decoded, Decoding
 from uniqdb.stream.emission import Urgency
-from uniqdb.stream.file_identity import assert_same_settings, new_row
 from uniqdb.stream.hourly_sweep import HourlySweep
 from uniqdb.stream.kafka_identity import TopicIdentity
 from uniqdb.stream.kafka_settings import KafkaHooks, KafkaSettings, RareLog
@@ -33,6 +32,7 @@ from uniqdb.stream.publisher import Publisher
 from uniqdb.stream.publishing import EVERYTHING, RETRY_PAUSE_S, Publishing, Window
 from uniqdb.stream.room import PatientCommits
 from uniqdb.stream.service_options import ServiceOptions, ServiceSummary
+from uniqdb.stream.stored_places import assert_same_partitions, stored_places
 from uniqdb.sweeping import SWEEP
 from uniqdb.writer import Commit, nothing
 
@@ -60,10 +60,10 @@ class StreamService:
     ) -> None:
         """Raises as `KafkaSource` and `Publisher` do, and InputRefused for settings other than the stored ones."""
         self._engine, self._options, self._hooks = engine, options, hooks or KafkaHooks()
-        self._observer, self._log = options.observer, RareLog(self._hooks.on_log)
+        self._observer, self._log, self._shard = options.observer, RareLog(self._hooks.on_log), settings.shard
         self.summary = ServiceSummary()
         self._started_at_s = self._committed_at_s = time.monotonic()
-        stored = self._stored()
+        stored = stored_places(engine, options, settings.shard)
         give_up_at_s = None if stored else time.monotonic() + settings.start_timeout_s
         topics = options.rules.topics.names()
         self._publisher = Publisher(settings, engine.store_uuid, self._hooks, waits=False)
@@ -72,6 +72,7 @@ class StreamService:
         positions = {place.partition: place.next_offset for place in stored}
         known = TopicIdentity(stored[0].cluster_id, stored[0].topic_id) if stored else None
         self._source = KafkaSource(settings, options.input_topic, positions, known, self._hooks)
+        assert_same_partitions(options.input_topic, stored, self._source.facts.partition_count)
         self._publishing = Publishing(engine, self._publisher, options.rules, self._hooks.on_log)
         self._publishing.observer = self._observer
         self._decoding = Decoding(options.fields, self._hooks.on_log)
@@ -203,17 +204,6 @@ class StreamService:
         return {"published": published + len(windows)}
 
     # ------------------------------------------------------------ the beginning
-    def _stored(self) -> list[KafkaPlace]:
-        """Where the partitions of the topic stand. Raises InputRefused if they were begun with other settings."""
-        found: list[KafkaPlace] = []
-        with self._engine.snapshot() as snapshot:
-            for _, row in read_sources(snapshot.answers.view):
-                if row.kafka is not None and row.kafka.topic == self._options.input_topic and row.is_open:
-                    wanted = new_row(row.kind, row.name, self._options.fields, self._options.limits)
-                    assert_same_settings(row, wanted)
-                    found.append(row.kafka)
-        return found
-
     def _end_vanished(self, stored: list[KafkaPlace]) -> dict[int, SourceRow]:
         """End the partitions that the topic had before it was made anew with fewer; their last rows."""
         numbers = [place.partition for place in stored if place.partition not in self._partitions]
@@ -223,6 +213,7 @@ class StreamService:
 
     def _open(self, numbers: list[int]) -> None:
         identity, topic = self._source.facts.identity, self._options.input_topic
+        partition_count = self._source.facts.partition_count
         how = self._options.fields, self._options.limits, self._engine.allowed_lateness_s
         with self._engine.snapshot() as snapshot:
             for number in numbers:
@@ -232,6 +223,8 @@ class StreamService:
                     next_offset=self._source.positions[number],
                     cluster_id=identity.cluster_id,
                     topic_id=identity.topic_id,
+                    shard=str(self._shard or ""),
+                    topic_partitions=partition_count if self._shard else 0,
                 )
                 self._partitions[number] = Partition.open(snapshot.answers.view, place, how, self._now())
 
