@@ -61,9 +61,10 @@ def kill_at(served: Served, step: str, times: list[int]) -> None:
     assert_true(served, model, date(2016, 8, 18))
 
 
-@pytest.mark.parametrize("step", ["after produce", "at a day's close"])
-def test_a_kill_at_a_step_changes_nothing(served: Served, step: str) -> None:
-    kill_at(served, step, [2])
+# A short history may well be published in one transaction: none comes second.
+@pytest.mark.parametrize(("step", "times"), [("after produce", 1), ("at a day's close", 2)])
+def test_a_kill_at_a_step_changes_nothing(served: Served, step: str, times: int) -> None:
+    kill_at(served, step, [times])
 
 
 @pytest.mark.soak
