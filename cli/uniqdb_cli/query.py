@@ -15,8 +15,8 @@ from uniqdb_cli.words import AsOfOption, By, ConfigOption, FormatOption, OutputF
 
 if TYPE_CHECKING:
     from uniqdb.calendar_zone import CalendarZone
-    from uniqdb.reading import Snapshot
     from uniqdb.record import CountRecord
+    from uniqdb.snapshot import Snapshot
 
 TRAILING_WINDOWS = ("7d", "30d", "90d", "180d", "365d")
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from uniqdb.reading import Snapshot
 from uniqdb.record import CountRecord
+from uniqdb.snapshot import Snapshot
 from uniqdb_cli.web import parameters as p
 from uniqdb_cli.web import questions, shapes
 

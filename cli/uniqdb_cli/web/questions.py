@@ -9,9 +9,10 @@ from typing import TypeVar
 from uniqdb import __version__
 from uniqdb.errors import UniqdbError
 from uniqdb.granularity import Granularity
+from uniqdb.moments import resolve_window
 from uniqdb.quarantine import counted_only
-from uniqdb.reading import Snapshot, resolve_window
 from uniqdb.record import CountRecord
+from uniqdb.snapshot import Snapshot
 from uniqdb.window import parse_period, parse_window
 from uniqdb_cli.output import json_text
 from uniqdb_cli.web.limits import RECORDS_MAX, SPLITS_MAX, WORK_S_MAX
