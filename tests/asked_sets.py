@@ -1,12 +1,10 @@
-"""What plain Python sets say of new and returning visitors, overlaps, cohorts and stickiness; shares no code with it."""
+"""What plain Python sets say of new and returning visitors, cohorts and stickiness: no code of the engine is in it."""
 
-from collections.abc import Callable
 from datetime import date, timedelta
 
 from model import Model
 
 Edges = tuple[int, int]
-Among = Callable[[int, int], set[str]]
 NEXT = {
     "day": lambda first: first + timedelta(1),
     "week": lambda first: first + timedelta(7),

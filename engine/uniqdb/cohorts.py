@@ -25,7 +25,8 @@ PERIODS = 12
 class CohortPeriod(msgspec.Struct, frozen=True):
     """A day, week or month, ``[start_ts, end_ts)``. ``count``: all its visitors; ``new``: who was first seen in it.
 
-    ``returned[n]`` of the new ones were there in the n-th period after it; ``returned[0]`` is ``new``.
+    ``returned[n]`` of the new ones were there in the n-th period after it; ``returned[0]`` is ``new``. ``complete``: it
+    is over, begins no earlier than the store, and no visit of it, or before the first period, can be missing.
     """
 
     datetime: str
@@ -34,14 +35,15 @@ class CohortPeriod(msgspec.Struct, frozen=True):
     count: int
     new: int
     status: str
+    complete: bool
     returned: list[int]
 
 
 class Cohorts(msgspec.Struct, frozen=True, kw_only=True):
     """Periods of one granularity, ascending, without a gap, each with the cohort of the visitors first seen in it.
 
-    Whoever was seen in ``[since_ts, start_ts)`` belongs to an earlier cohort, which is not told. ``complete``: no visit
-    of this time or the periods can be missing, but for those that are still to come.
+    Whoever was seen in ``[since_ts, start_ts)`` belongs to an earlier cohort, which is not told. ``complete`` if all
+    periods are.
     """
 
     by: str
@@ -78,7 +80,9 @@ def cohorts(
         )
     periods: list[CohortPeriod] = []
     members: list[BitMap] = []
-    seen = BitMap.union(BitMap(), *seen_sets(answers, starts_s[0], None)) if starts_s else BitMap()
+    first_s = starts_s[0] if starts_s else edges_s[0]
+    seen = BitMap.union(BitMap(), *(seen_sets(answers, first_s, None) if starts_s else []))
+    is_whole = is_whole_before(answers, first_s, None)
     for bucket in starmap(partial(Bucket, by), pairwise(starts_s)):
         between()
         here = BitMap.union(BitMap(), *answers.sets(bucket.start_s, bucket.end_s))
@@ -89,8 +93,17 @@ def cohorts(
         seen |= here
         members.append(here)
         words = record.datetime, record.start_ts, record.end_ts, record.count
-        periods.append(CohortPeriod(*words, len(here), record.status, [len(here)]))
-    return _found(answers, by, starts_s[0] if starts_s else edges_s[0], periods)
+        periods.append(CohortPeriod(*words, len(here), record.status, record.complete and is_whole, [len(here)]))
+    return Cohorts(
+        by=by.word,
+        start_ts=first_s,
+        end_ts=periods[-1].end_ts if periods else first_s,
+        since_ts=since_s(answers, first_s, None),
+        timezone=answers.zone.name,
+        complete=all(one.complete for one in periods),
+        epoch=answers.epoch,
+        periods=periods,
+    )
 
 
 def period_edges(answers: Answers, by: Granularity, edges_s: tuple[int, int]) -> list[int]:
@@ -111,9 +124,12 @@ def newest_periods(
     """``[start, end)``, and for an end that is None: that of the period of the store's clock; for a start: so many
     periods before the end, but none before that of the first visit.
 
-    Raises NotFound if the store has no visits to say it, UsageError if the end is not after the start.
+    A start after the store's clock makes it empty. Raises NotFound if the store has no visits to say it, UsageError if
+    the end was given and is not after the start.
     """
     start_s, end_s = edges_s
+    if start_s is not None and end_s is not None and start_s >= end_s:
+        raise UsageError("the interval is empty: its start is not before its end", hint="swap the two")
     zone = answers.zone
     if end_s is None:
         end_s = zone.bucket_at(by, answers.as_of_default_s()).end_s
@@ -125,23 +141,4 @@ def newest_periods(
                 break
             first = zone.bucket_at(by, first.start_s - 1)
         start_s = first.start_s
-    if start_s >= end_s:
-        raise UsageError("the interval is empty: its start is not before its end", hint="swap the two")
-    return start_s, end_s
-
-
-def _found(answers: Answers, by: Granularity, start_s: int, periods: list[CohortPeriod]) -> Cohorts:
-    end_s = periods[-1].end_ts if periods else start_s
-    first_s = answers.state.event_time_s_min
-    return Cohorts(
-        by=by.word,
-        start_ts=start_s,
-        end_ts=end_s,
-        since_ts=since_s(answers, start_s, None),
-        timezone=answers.zone.name,
-        complete=first_s is not None
-        and answers.is_whole("interval", max(start_s, first_s), end_s)
-        and is_whole_before(answers, start_s, None),
-        epoch=answers.epoch,
-        periods=periods,
-    )
+    return start_s, max(start_s, end_s)

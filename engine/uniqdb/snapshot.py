@@ -1,12 +1,13 @@
 """One commit of a store, asked as often as one likes: counts, series, sets, and the questions that compare sets."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TypeAlias, TypeVar
 
 from uniqdb.cohorts import PERIODS, Cohorts, cohorts, newest_periods, nothing_to_do
 from uniqdb.completeness import Completeness, read_completeness
 from uniqdb.granularity import Granularity
+from uniqdb.handle_lock import in_chunks
 from uniqdb.limits import UID_BYTES_MAX
 from uniqdb.look_back import previous_of
 from uniqdb.moments import Moment
@@ -14,12 +15,13 @@ from uniqdb.reading import Reader
 from uniqdb.record import CountRecord
 from uniqdb.stickiness import DAYS, Stickiness, stickiness
 from uniqdb.uid_set import UidSet
-from uniqdb.visitor_questions import BEFORE, NewAndReturning, Overlap, new_ordinals, overlap, split
+from uniqdb.visitor_questions import BEFORE, NewAndReturning, Overlap, new_ordinals, overlap, split, split_each
 from uniqdb.window import TrailingWindow, parse_edge, parse_window
 
 T = TypeVar("T")
-Asked: TypeAlias = str | tuple[Moment, Moment]
-"""What a question is about: a trailing window or a period, as text; or the two edges of an interval."""
+Asked: TypeAlias = str | tuple[Moment, Moment] | CountRecord
+"""What a question is about: a trailing window or a period, as text; the two edges of an interval; or what one of these
+was counted to be, by the same snapshot."""
 PREVIOUS = "previous"
 """Stands for the window of the same length before another one."""
 
@@ -60,7 +62,8 @@ class Snapshot(Reader):
 
         ``window``: a trailing window, a period, or the two edges of an interval. ``before``: how far is looked back
         from the window's start (whole days, hours or minutes); None: over all that the store keeps. Cost: the window's
-        union, and a difference for each bucket that covers the look-back. Raises as `count` does.
+        union, and a difference for each bucket that covers the look-back. Raises as `count`, and WindowNotKept if no
+        kept buckets cover the look-back.
         """
         with self._lock:
             record = self._counted(window, as_of)
@@ -81,6 +84,14 @@ class Snapshot(Reader):
         """How many visitors of the window are new, and how many came back. As `new_visitors`."""
         with self._lock:
             return split(self.answers, self._counted(window, as_of), _look_back(before))
+
+    def told_apart(self, buckets: Iterable[CountRecord], *, before: str | None = BEFORE) -> Iterator[NewAndReturning]:
+        """`new_and_returning` for each bucket of a `series`, by what was seen before that bucket, as they are taken.
+
+        Cost: `uniqdb.visitor_questions.split_each`.
+        """
+        with self._lock:
+            return in_chunks(self._lock, split_each(self.answers, buckets, _look_back(before)))
 
     def overlap(self, window: Asked, other: Asked, *, as_of: Moment | None = None) -> Overlap:
         """How many visitors are in both of two windows, and in either. Trailing ones end with the same ``as_of``.
@@ -128,6 +139,8 @@ class Snapshot(Reader):
             return stickiness(self.answers, edges_s, between)
 
     def _counted(self, window: Asked, as_of: Moment | None) -> CountRecord:
+        if isinstance(window, CountRecord):
+            return window
         return self.count(window, as_of=as_of) if isinstance(window, str) else self.count_between(*window)
 
     def _open_edges(self, start: Moment | None, end: Moment | None) -> tuple[int | None, int | None]:

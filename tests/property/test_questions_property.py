@@ -29,15 +29,18 @@ PLACES = st.sampled_from(
         ("Asia/Kolkata", date(2016, 12, 31)),
     ]
 )
+STORES = st.tuples(PLACES, st.integers(0, 2**32), st.sampled_from([1, 5, 60]))
+"""Where and when, a seed, and how many visitors there may be."""
+Made = tuple[tuple[str, date], int, int]
 DAY_S = 86_400
 SPAN_DAYS = 75
 """Visits lie within so many days before and after the odd date, and in few of them."""
 
 
 @contextmanager
-def store_of(place: tuple[str, date], seed: int, users: int) -> Iterator[tuple[uniqdb.Snapshot, Model]]:
+def store_of(made: Made) -> Iterator[tuple[uniqdb.Snapshot, Model]]:
     """A store of visits that are a lot on some days and none on most, and the sets of them."""
-    zone, odd = place
+    (zone, odd), seed, users = made
     rng, model, folder = random.Random(seed), Model(zone), Path(tempfile.mkdtemp())
     odd_s = model.midnight(odd)
     days = [0, *(rng.randrange(-SPAN_DAYS, SPAN_DAYS) for _ in range(rng.randrange(1, 25)))]
@@ -58,15 +61,10 @@ def newest_of(model: Model) -> date:
     return model.day_of(max(at for kind, at in model.members if kind == "minute"))
 
 
-SEEDS, USERS = st.integers(0, 2**32), st.sampled_from([1, 5, 60])
-
-
-@given(PLACES, SEEDS, USERS, st.integers(1, 90), st.integers(1, 200), st.integers(-80, 10))
+@given(STORES, st.integers(1, 90), st.integers(1, 200), st.integers(-80, 10))
 @settings(max_examples=40)
-def test_new_and_returning_are_differences(
-    place: tuple[str, date], seed: int, users: int, days: int, before: int, off: int
-) -> None:
-    with store_of(place, seed, users) as (snapshot, model):
+def test_new_and_returning_are_differences(made: Made, days: int, before: int, off: int) -> None:
+    with store_of(made) as (snapshot, model):
         as_of = newest_of(model) + timedelta(off)
         if model.midnight(as_of) == model.midnight(as_of + timedelta(1)):
             return  # no window ends with a date that is not there
@@ -83,13 +81,11 @@ def test_new_and_returning_are_differences(
         assert ever.new <= found.new
 
 
-@given(PLACES, SEEDS, USERS, st.integers(1, 3_000), st.integers(1, 100_000), st.integers(1, 40))
+@given(STORES, st.integers(1, 3_000), st.integers(1, 100_000), st.integers(1, 40))
 @settings(max_examples=25)
-def test_any_interval_is_told_apart(
-    place: tuple[str, date], seed: int, users: int, from_hours: int, minutes: int, before: int
-) -> None:
-    with store_of(place, seed, users) as (snapshot, model):
-        start_s = model.midnight(place[1] - timedelta(SPAN_DAYS)) + from_hours * 3_600 + 60 * (minutes % 60)
+def test_any_interval_is_told_apart(made: Made, from_hours: int, minutes: int, before: int) -> None:
+    with store_of(made) as (snapshot, model):
+        start_s = model.midnight(made[0][1] - timedelta(SPAN_DAYS)) + from_hours * 3_600 + 60 * (minutes % 60)
         edges_s = start_s, start_s + 60 * minutes
         new, returning = told_apart(model, edges_s, days_back(model, start_s, before))
         found = snapshot.new_and_returning(edges_s, before=f"{before}d")
@@ -106,13 +102,11 @@ def test_any_interval_is_told_apart(
         assert (snapshot.between(*edges_s) <= snapshot.between(*other_s)) == (one <= other)
 
 
-@given(PLACES, SEEDS, USERS, st.sampled_from(["day", "week", "month"]), st.integers(0, 60), st.integers(0, 60))
+@given(STORES, st.sampled_from(["day", "week", "month"]), st.integers(0, 60), st.integers(0, 60))
 @settings(max_examples=40)
-def test_cohorts_are_the_triangle_of_the_sets(
-    place: tuple[str, date], seed: int, users: int, by: str, before: int, after: int
-) -> None:
-    with store_of(place, seed, users) as (snapshot, model):
-        first, last = place[1] - timedelta(before), place[1] + timedelta(after)
+def test_cohorts_are_the_triangle_of_the_sets(made: Made, by: str, before: int, after: int) -> None:
+    with store_of(made) as (snapshot, model):
+        first, last = made[0][1] - timedelta(before), made[0][1] + timedelta(after)
         if model.midnight(first) == model.midnight(last + timedelta(1)):
             return
         found = snapshot.cohorts(by, first, last)
@@ -126,10 +120,10 @@ def test_cohorts_are_the_triangle_of_the_sets(
         assert sum(one.new for one in found.periods) == everybody, "each visitor is in one cohort"
 
 
-@given(PLACES, SEEDS, USERS, st.integers(0, 40))
+@given(STORES, st.integers(0, 40))
 @settings(max_examples=25)
-def test_stickiness_is_of_the_sets(place: tuple[str, date], seed: int, users: int, before: int) -> None:
-    with store_of(place, seed, users) as (snapshot, model):
+def test_stickiness_is_of_the_sets(made: Made, before: int) -> None:
+    with store_of(made) as (snapshot, model):
         last = newest_of(model)
         found = snapshot.stickiness(last - timedelta(before), last)
         dates = [model.day_of(one[0]) for one in periods(model, "day", last - timedelta(before), last)]
