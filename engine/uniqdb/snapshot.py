@@ -1,10 +1,10 @@
 """One commit of a store, asked as often as one likes: counts, series, sets, and the questions that compare sets."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TypeAlias, TypeVar
 
-from uniqdb.cohorts import PERIODS, Cohorts, cohorts, newest_periods, nothing_to_do
+from uniqdb.cohorts import PERIODS, Cohorts, cohorts, newest_periods
 from uniqdb.completeness import Completeness, read_completeness
 from uniqdb.granularity import Granularity
 from uniqdb.handle_lock import in_chunks
@@ -112,31 +112,26 @@ class Snapshot(Reader):
         by: str | Granularity,
         start: Moment | None = None,
         end: Moment | None = None,
-        *,
-        between: Callable[[], None] = nothing_to_do,
     ) -> Cohorts:
         """Of the visitors first seen in each day, week or month from ``start`` to ``end``, how many came back when.
 
         First seen in what the store keeps. Without ``end``: up to the store's clock; without ``start``: twelve periods.
-        ``between`` is called once for each period, and may raise. Cost: `uniqdb.cohorts.cohorts`. Raises UsageError,
-        NotFound, WindowNotKept.
+        Cost: `uniqdb.cohorts.cohorts`. Raises UsageError, NotFound, WindowNotKept.
         """
         with self._lock:
             kind = by if isinstance(by, Granularity) else Granularity.from_word(by)
             edges_s = newest_periods(self.answers, kind, self._open_edges(start, end), PERIODS)
-            return cohorts(self.answers, kind, edges_s, between)
+            return cohorts(self.answers, kind, edges_s)
 
-    def stickiness(
-        self, start: Moment | None = None, end: Moment | None = None, *, between: Callable[[], None] = nothing_to_do
-    ) -> Stickiness:
+    def stickiness(self, start: Moment | None = None, end: Moment | None = None) -> Stickiness:
         """Which part of the visitors of 7 and of 30 days came on the last of them, for each day of an interval.
 
-        Without ``end``: up to the store's clock; without ``start``: 30 days. ``between`` is called once a day, and may
-        raise. Cost: two unions for each day. Raises UsageError, NotFound, WindowNotKept.
+        Without ``end``: up to the store's clock; without ``start``: 30 days. Cost: two unions for each day. Raises
+        UsageError, NotFound, WindowNotKept.
         """
         with self._lock:
             edges_s = newest_periods(self.answers, Granularity.DAY, self._open_edges(start, end), DAYS)
-            return stickiness(self.answers, edges_s, between)
+            return stickiness(self.answers, edges_s)
 
     def _counted(self, window: Asked, as_of: Moment | None) -> CountRecord:
         if isinstance(window, CountRecord):
