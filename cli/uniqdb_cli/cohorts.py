@@ -92,7 +92,7 @@ def _write_table(found: "Cohorts", moment: Callable[[int], str], *, as_percent: 
         cells = [share(count, cohort.new) if as_percent else f"{count:,}" for count in cohort.returned[1:]]
         rows.append([start, f"{cohort.new:,}", *cells, *[""] * (len(later) - len(cells))])
     since = moment(found.since_ts)[:DATE]
-    what = f"Visitors first seen since {since} in each {found.by}, and in which {found.by}s after it they came back."
+    what = f"By the {found.by} in which they were first seen (since {since}): who came back how many {found.by}s later."
     running = found.periods[-1]
     open_from = f" What is of {starts[-1]} is provisional." if running.status == "provisional" else ""
     title = f"Time zone {found.timezone}. {what}{open_from}"

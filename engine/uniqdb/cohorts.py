@@ -140,5 +140,5 @@ def newest_periods(
             if first.start_s <= max(oldest_s, zone.start_s):
                 break
             first = zone.bucket_at(by, first.start_s - 1)
-        start_s = first.start_s
+        start_s = max(first.start_s, zone.start_s)
     return start_s, max(start_s, end_s)

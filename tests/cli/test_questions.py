@@ -208,7 +208,7 @@ def test_cohorts_as_a_triangle(run: Run, model: Model) -> None:
     asked = periods(model, "week", date(2018, 10, 1), date(2018, 10, 31))
     arguments = ["cohorts", "--by", "week", "--from", "2018-10-01", "--to", "2018-10-31", "--format", "table"]
     shown = run(*arguments).stdout.splitlines()
-    assert "first seen since 2018-09-20" in shown[0]
+    assert "first seen (since 2018-09-20)" in shown[0]
     rows = [line.split() for line in shown if line.startswith("2018-")]
     expected = triangle(model, asked)
     assert [row[0] for row in rows] == ["2018-10-01", "2018-10-08", "2018-10-15", "2018-10-22", "2018-10-29"]
