@@ -36,10 +36,10 @@ def periods(model: Model, by: str, first: date, last: date) -> list[Edges]:
     return found
 
 
-def triangle(model: Model, asked: list[Edges]) -> list[list[int]]:
-    """Of those first seen in each period, how many came in it, and in each one after it."""
+def triangle(model: Model, asked: list[Edges], since_s: int = 0) -> list[list[int]]:
+    """Of those first seen in each period, since a moment, how many came in it, and in each one after it."""
     here = [model.union(*edges_s) for edges_s in asked]
-    rows, seen = [], model.union(0, asked[0][0]) if asked else set()
+    rows, seen = [], model.union(since_s, asked[0][0]) if asked else set()
     for number, one in enumerate(here):
         cohort = one - seen
         seen = seen | one

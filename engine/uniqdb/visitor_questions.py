@@ -5,12 +5,14 @@ store keeps. Everybody else in the window is returning. All of it from one view,
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import msgspec
 from msgspec import UNSET, UnsetType
 from pyroaring import BitMap
 
 from uniqdb.answers import Answers
+from uniqdb.errors import WindowNotKept
 from uniqdb.granularity import Granularity
 from uniqdb.look_back import look_back_start
 from uniqdb.record import CountRecord
@@ -86,13 +88,16 @@ def since_s(answers: Answers, start_s: int, before: TrailingWindow | None) -> in
 def seen_sets(answers: Answers, start_s: int, before: TrailingWindow | None) -> list[BitMap]:
     """Sets whose union is everybody who was seen in the look-back. Shared, not to be changed. Raises WindowNotKept."""
     first_s = answers.state.event_time_s_min
-    if first_s is None:
+    if first_s is None or start_s <= first_s:
         return []
     from_s = since_s(answers, start_s, before)
-    if from_s <= first_s:
-        # Nobody came before the first visit, and its year may be kept where its minutes are not.
-        from_s = answers.zone.bucket_at(Granularity.YEAR, first_s).start_s
-    return answers.sets(from_s, start_s) if from_s < start_s else []
+    if from_s > first_s:
+        return answers.sets(from_s, start_s) if from_s < start_s else []
+    # Nobody came before the first visit, so that the look-back may begin with whichever bucket that holds it is kept.
+    for granularity in reversed(Granularity):
+        with suppress(WindowNotKept):
+            return answers.sets(answers.zone.bucket_at(granularity, first_s).start_s, start_s)
+    return answers.sets(first_s // 60 * 60, start_s)  # which says what is not kept
 
 
 def is_whole_before(answers: Answers, start_s: int, before: TrailingWindow | None) -> bool:

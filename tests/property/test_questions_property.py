@@ -4,7 +4,8 @@ import random
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -15,6 +16,10 @@ import uniqdb
 from asked_sets import days_back, periods, sticky, told_apart, triangle
 from engines import assert_sound, options
 from model import Model
+from swept import set_clock
+from uniqdb import OpenOptions, WindowNotKept
+from uniqdb.options import Retention
+from uniqdb.sweeping import sweep
 
 # A zone, and a date around which its calendar is odd.
 PLACES = st.sampled_from(
@@ -38,8 +43,8 @@ SPAN_DAYS = 75
 
 
 @contextmanager
-def store_of(made: Made) -> Iterator[tuple[uniqdb.Snapshot, Model]]:
-    """A store of visits that are a lot on some days and none on most, and the sets of them."""
+def store_of(made: Made, swept: OpenOptions | None = None) -> Iterator[tuple[uniqdb.Snapshot, Model]]:
+    """A store of visits that are many on some days and none on most, perhaps swept, and the sets of them."""
     (zone, odd), seed, users = made
     rng, model, folder = random.Random(seed), Model(zone), Path(tempfile.mkdtemp())
     odd_s = model.midnight(odd)
@@ -48,8 +53,12 @@ def store_of(made: Made) -> Iterator[tuple[uniqdb.Snapshot, Model]]:
     uids = [f"u{rng.randrange(users)}" for _ in times]
     model.add(times, uids)
     try:
-        with uniqdb.open(folder / "store", timezone=zone, options=options(rng.choice([7, 50_000]))) as db:
+        with uniqdb.open(folder / "store", timezone=zone, options=swept or options(rng.choice([7, 50_000]))) as db:
             db.add_many(times, uids)
+            db.commit()
+            if swept is not None:
+                set_clock(db, max(times))
+                sweep(db, max(times), forced=True)
             with db.snapshot() as snapshot:
                 yield snapshot, model
         assert_sound(folder / "store")
@@ -62,7 +71,7 @@ def newest_of(model: Model) -> date:
 
 
 @given(STORES, st.integers(1, 90), st.integers(1, 200), st.integers(-80, 10))
-@settings(max_examples=40)
+@settings(max_examples=15)
 def test_new_and_returning_are_differences(made: Made, days: int, before: int, off: int) -> None:
     with store_of(made) as (snapshot, model):
         as_of = newest_of(model) + timedelta(off)
@@ -82,7 +91,7 @@ def test_new_and_returning_are_differences(made: Made, days: int, before: int, o
 
 
 @given(STORES, st.integers(1, 3_000), st.integers(1, 100_000), st.integers(1, 40))
-@settings(max_examples=25)
+@settings(max_examples=10)
 def test_any_interval_is_told_apart(made: Made, from_hours: int, minutes: int, before: int) -> None:
     with store_of(made) as (snapshot, model):
         start_s = model.midnight(made[0][1] - timedelta(SPAN_DAYS)) + from_hours * 3_600 + 60 * (minutes % 60)
@@ -103,7 +112,7 @@ def test_any_interval_is_told_apart(made: Made, from_hours: int, minutes: int, b
 
 
 @given(STORES, st.sampled_from(["day", "week", "month"]), st.integers(0, 60), st.integers(0, 60))
-@settings(max_examples=40)
+@settings(max_examples=15)
 def test_cohorts_are_the_triangle_of_the_sets(made: Made, by: str, before: int, after: int) -> None:
     with store_of(made) as (snapshot, model):
         first, last = made[0][1] - timedelta(before), made[0][1] + timedelta(after)
@@ -121,7 +130,7 @@ def test_cohorts_are_the_triangle_of_the_sets(made: Made, by: str, before: int, 
 
 
 @given(STORES, st.integers(0, 40))
-@settings(max_examples=25)
+@settings(max_examples=10)
 def test_stickiness_is_of_the_sets(made: Made, before: int) -> None:
     with store_of(made) as (snapshot, model):
         last = newest_of(model)
@@ -132,3 +141,29 @@ def test_stickiness_is_of_the_sets(made: Made, before: int) -> None:
         parts = [dau / mau for dau, _, mau in expected if mau]
         assert [one.dau_mau for one in found.days if one.mau] == [round(part, 6) for part in parts]
         assert found.dau_mau == round(sum(parts) / len(parts), 6)
+
+
+@given(
+    STORES, st.sampled_from([Retention(1, 2, 5, 9, 16, 30, 45), Retention(1, 1, 9, 30, 60, 0, 0)]), st.integers(0, 50)
+)
+@settings(max_examples=15)
+def test_what_was_swept_is_refused_and_never_guessed(made: Made, retention: Retention, days: int) -> None:
+    """After a sweep an answer is that of the sets, from ``since_ts`` on, or there is none."""
+    with store_of(made, replace(options(), retention=retention)) as (snapshot, model):
+        newest, answered = newest_of(model), 0
+        for before in (3, 20, 400):
+            with suppress(WindowNotKept):
+                found = snapshot.new_and_returning("2d", before=f"{before}d")
+                edges_s = found.start_ts, found.end_ts
+                assert found.new == len(told_apart(model, edges_s, found.since_ts)[0])
+                answered += 1
+        for by in ("day", "week", "month"):
+            with suppress(WindowNotKept):
+                cohorts = snapshot.cohorts(by, newest - timedelta(days), newest)
+                asked = [(one.start_ts, one.end_ts) for one in cohorts.periods]
+                assert [one.returned for one in cohorts.periods] == triangle(model, asked, cohorts.since_ts)
+                answered += 1
+        with suppress(WindowNotKept):
+            for one in snapshot.stickiness(newest - timedelta(days), newest).days:
+                assert (one.dau, one.wau, one.mau) == sticky(model, model.day_of(one.start_ts))
+        assert answered, "the newest are always kept"
