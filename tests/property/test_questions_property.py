@@ -79,7 +79,7 @@ def test_new_and_returning_are_differences(made: Made, days: int, before: int, o
             return  # no window ends with a date that is not there
         found = snapshot.new_and_returning(f"{days}d", before=f"{before}d", as_of=as_of)
         edges_s = model.midnight(as_of - timedelta(days - 1)), model.midnight(as_of + timedelta(1))
-        since_s = model.midnight(as_of - timedelta(days - 1 + before))
+        since_s = days_back(model, edges_s[0], before)
         new, returning = told_apart(model, edges_s, since_s)
         assert (found.start_ts, found.end_ts, found.since_ts) == (*edges_s, since_s)
         assert (found.new, found.returning, found.count) == (len(new), len(returning), len(new | returning))
