@@ -39,6 +39,7 @@ CHOICES = ("7d", "90d", "365d", "24h", "180d", "30d", "90d", "7d", "365d", "30d"
 ASKED = (
     *("/api/status", "/api/trailing", "/api/quarantine", "/api/series?by=day&last=30d&fill=yes&compare=yes"),
     *("/api/returning?by=day&last=30d", "/api/series?by=minute&last=60m&fill=yes"),
+    *("/api/overlap?window=30d&with=previous", "/api/stickiness?last=30d", "/api/cohorts?by=week"),
 )
 BATCH_VISITS = 5_000
 CHANGE = """

@@ -35,7 +35,7 @@ from uniqdb_cli.words import (
 
 if TYPE_CHECKING:
     from uniqdb.engine import Engine
-    from uniqdb.reading import Snapshot
+    from uniqdb.snapshot import Snapshot
     from uniqdb.stream.driver import IngestOptions, IngestSummary, Progress
 
 REFRESH_S = 0.1

@@ -13,6 +13,7 @@ from uniqdb.errors import CannotWrite, UniqdbError
 from uniqdb_cli.backup import backup
 from uniqdb_cli.check import check
 from uniqdb_cli.clock import clock_app
+from uniqdb_cli.cohorts import cohorts
 from uniqdb_cli.compact import compact
 from uniqdb_cli.completion import completion, prepare_completion
 from uniqdb_cli.config import config_app
@@ -37,6 +38,7 @@ from uniqdb_cli.query import query
 from uniqdb_cli.restore import restore
 from uniqdb_cli.serve_http import serve_http
 from uniqdb_cli.serve_stream import serve_stream
+from uniqdb_cli.stickiness import stickiness
 from uniqdb_cli.subscribe import subscribe
 from uniqdb_cli.sum import sum_stores
 from uniqdb_cli.sweep import sweep
@@ -92,7 +94,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (init, ingest, query, exists, members, info, top, check, verify, generate, demo, completion):
+for command in (
+    init,
+    ingest,
+    query,
+    cohorts,
+    stickiness,
+    exists,
+    members,
+    info,
+    top,
+    check,
+    verify,
+    generate,
+    demo,
+    completion,
+):
     app.command()(command)
 app.command("serve-stream")(serve_stream)
 app.command("publish-trailing")(publish_trailing)
@@ -134,6 +151,7 @@ def commands(
       uniqdb ingest visits.jsonl            count a file of JSON lines
       uniqdb query --window 30d             different visitors of the last 30 days
       uniqdb query --by day                 ... of each day
+      uniqdb query --window 30d --new       ... of whom had not been seen before
       uniqdb exists fbfcbfc80d60cb19266     was this visitor here?
       uniqdb members --period 2016-07-11    who was here
       uniqdb verify --against visits.jsonl  is every count what the file says?

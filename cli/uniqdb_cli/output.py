@@ -12,6 +12,9 @@ from uniqdb_cli.words import OutputFormat
 
 if TYPE_CHECKING:
     from uniqdb.record import CountRecord
+    from uniqdb.visitor_questions import NewAndReturning, Overlap
+
+    Counted = CountRecord | NewAndReturning | Overlap
 
 PROGRESS_EVERY = 1_000
 """Rows or lines between two updates of the line that shows the progress."""
@@ -213,24 +216,32 @@ def _write_tables(records: Iterator["CountRecord"], end_text: Callable[[int], st
 
 
 def _write_table(records: list["CountRecord"], end_text: Callable[[int], str]) -> None:
-    is_window = records[0].granularity == "window"
-    kinds = {record.granularity for record in records}
-    head = ["window", "as of"] if is_window else sorted(kinds) if len(kinds) == 1 else ["granularity", "from"]
-    starts = [record.datetime for record in records]
-    times = _shorten([*starts, *(end_text(record.end_ts) for record in records)])
+    head, labels = label_columns(records, end_text)
     rows = []
-    for record, start, end in zip(records, times, times[len(records) :], strict=False):
-        label = [str(record.window), str(record.as_of), start, end] if is_window else [start, end]
-        if len(kinds) > 1:
-            label.insert(0, record.granularity)
+    for record, label in zip(records, labels, strict=True):
         complete = "yes" if record.complete else "no"
         rows.append([*label, f"{record.count:,}", f"{record.visits:,}", record.status, complete])
-    head = [*head, "from", "to"] if is_window else [*head, "to"]
     columns = [*head, "unique visitors#", "visits#", "status", "complete"]
     print_table(f"Time zone {records[0].timezone}. `to` is not included.", columns, rows)
 
 
-def _shorten(times: list[str]) -> list[str]:
+def label_columns(records: Sequence["Counted"], end_text: Callable[[int], str]) -> tuple[list[str], list[list[str]]]:
+    """The columns of a table that say what each record is of, and what stands in them."""
+    is_window = records[0].granularity == "window"
+    kinds = {record.granularity for record in records}
+    head = ["window", "as of"] if is_window else sorted(kinds) if len(kinds) == 1 else ["granularity", "from"]
+    starts = [record.datetime for record in records]
+    times = shorten_times([*starts, *(end_text(record.end_ts) for record in records)])
+    labels = []
+    for record, start, end in zip(records, times, times[len(records) :], strict=False):
+        label = [str(record.window), str(record.as_of), start, end] if is_window else [start, end]
+        if len(kinds) > 1:
+            label.insert(0, record.granularity)
+        labels.append(label)
+    return [*head, "from", "to"] if is_window else [*head, "to"], labels
+
+
+def shorten_times(times: list[str]) -> list[str]:
     """ISO times of whole minutes without what all of them share: seconds, one offset, midnight.
 
     Around a change of the clocks offsets differ; then they stay, because a label may come twice.

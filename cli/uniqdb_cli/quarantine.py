@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from uniqdb.calendar_zone import CalendarZone
     from uniqdb.quarantine import QuarantineRow
     from uniqdb.quarantine_review import QuarantineFilter, Review
-    from uniqdb.reading import Snapshot
+    from uniqdb.snapshot import Snapshot
 
 quarantine_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 SHOWN_CHARACTERS = 60

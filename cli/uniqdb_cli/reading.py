@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from uniqdb.calendar_zone import CalendarZone
     from uniqdb.engine import Engine
     from uniqdb.options import OpenOptions
-    from uniqdb.reading import Snapshot
+    from uniqdb.snapshot import Snapshot
 
 TODAY = "today"
 
@@ -88,7 +88,7 @@ def parse_all(texts: Iterable[str], zone: "CalendarZone", *, periods: bool) -> N
 
 def interval_of(snapshot: "Snapshot", zone: "CalendarZone", question: Question) -> dict[str, Any]:
     """What one window, period or interval is about, in the words of the record schema."""
-    from uniqdb.reading import resolve_window
+    from uniqdb.moments import resolve_window
     from uniqdb.window import parse_edge, parse_period
 
     if question.periods:

@@ -50,8 +50,8 @@ def serve_http(
     """Serve a page with the counts, and an API, read-only.
 
     The page shows today and the trailing windows, each against the one before, a chart of any range, new against
-    returning visitors, and the running minutes. It needs no internet. /api/openapi.json describes the API. A writer may
-    go on meanwhile, and the store may be compacted or restored. Ctrl-C or SIGTERM ends it, with 0.
+    returning visitors, who comes back, and the running minutes. It needs no internet. /api/openapi.json describes the
+    API. A writer may go on meanwhile, and the store may be compacted or restored. Ctrl-C or SIGTERM ends it, with 0.
 
     \b
       uniqdb serve-http

@@ -36,7 +36,7 @@ from uniqdb_cli.words import (
 
 if TYPE_CHECKING:
     from uniqdb.calendar_zone import CalendarZone
-    from uniqdb.reading import Snapshot
+    from uniqdb.snapshot import Snapshot
     from uniqdb_cli.recount import Figures, Recount
 
 DIFFERS = 1

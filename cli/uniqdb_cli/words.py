@@ -45,6 +45,19 @@ class By(StrEnum):
     YEAR = "year"
 
 
+class CohortsBy(StrEnum):
+    """The granularities of cohorts."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+FromOption = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Start: a period, a time, seconds.")]
+ToOption = Annotated[
+    str | None,
+    typer.Option("--to", metavar="TIME", help="End: a day, week, month or year includes it; a time does not."),
+]
 StoreOption = Annotated[
     str | None, typer.Option("--store", metavar="PATH", help="The store's directory [default: ./visits.uniqdb].")
 ]
@@ -83,6 +96,29 @@ AsOfOption = Annotated[
         "--as-of",
         metavar="DATE",
         help="The last day of trailing windows: a date, a time, or `today` [default: the day of the store's clock].",
+    ),
+]
+NewOption = Annotated[
+    bool, typer.Option("--new", help="Of these visitors, those who were not seen in the time before: see --before.")
+]
+ReturningOption = Annotated[
+    bool, typer.Option("--returning", help="Of these visitors, those who were seen in the time before, too.")
+]
+BeforeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--before",
+        metavar="SPAN",
+        help="With --new or --returning: how far before the start is looked back, 90d or 12h, or `all` that is kept "
+        "[default: 365d].",
+    ),
+]
+OverlapOption = Annotated[
+    str | None,
+    typer.Option(
+        "--overlap-with",
+        metavar="WINDOW",
+        help="How many of these visitors are in another window, too: 30d, 2016-06, or `previous` for the one before.",
     ),
 ]
 MetricsAddressOption = Annotated[

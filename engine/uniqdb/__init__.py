@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from uniqdb.answers import UidSet
+    from uniqdb.cohorts import Cohorts
     from uniqdb.creation import create
     from uniqdb.engine import Engine, open
     from uniqdb.errors import (
@@ -40,13 +40,17 @@ if TYPE_CHECKING:
     )
     from uniqdb.granularity import Granularity
     from uniqdb.options import CacheSizes, CommitRule, DictionarySizes, OpenOptions
-    from uniqdb.reading import Snapshot
     from uniqdb.record import CountRecord
+    from uniqdb.snapshot import Snapshot
+    from uniqdb.stickiness import Stickiness
+    from uniqdb.uid_set import UidSet
     from uniqdb.visit import Verdict
+    from uniqdb.visitor_questions import NewAndReturning, Overlap
 
 __all__ = [
     "CacheSizes",
     "CannotWrite",
+    "Cohorts",
     "CommitFailed",
     "CommitRule",
     "CountRecord",
@@ -58,17 +62,20 @@ __all__ = [
     "HandleClosed",
     "InputRefused",
     "KafkaUnreachable",
+    "NewAndReturning",
     "NoLocalBroker",
     "NotFound",
     "NotPublished",
     "OffsetsLost",
     "OpenOptions",
     "OtherCluster",
+    "Overlap",
     "PartitionsChanged",
     "PublishRefused",
     "PublisherFenced",
     "SharedVisitors",
     "Snapshot",
+    "Stickiness",
     "StoreBusy",
     "StoreCorrupt",
     "TopicMissing",
@@ -84,14 +91,18 @@ __all__ = [
 
 _HOMES = {
     "CacheSizes": "options",
+    "Cohorts": "cohorts",
     "CommitRule": "options",
     "CountRecord": "record",
     "DictionarySizes": "options",
     "Engine": "engine",
     "Granularity": "granularity",
+    "NewAndReturning": "visitor_questions",
     "OpenOptions": "options",
-    "Snapshot": "reading",
-    "UidSet": "answers",
+    "Overlap": "visitor_questions",
+    "Snapshot": "snapshot",
+    "Stickiness": "stickiness",
+    "UidSet": "uid_set",
     "Verdict": "visit",
     "create": "creation",
     "open": "engine",

@@ -14,17 +14,16 @@ from pyroaring import BitMap
 
 from uniqdb.batch import ends_of
 from uniqdb.bucket_members import members_left
-from uniqdb.errors import NotFound, UsageError, WindowNotKept
+from uniqdb.errors import NotFound, WindowNotKept
 from uniqdb.format import BucketRow, Database, Status, bucket_key, corrupt, parse_bucket_key
 from uniqdb.granularity import Bucket, Granularity
-from uniqdb.handle_lock import in_chunks
 from uniqdb.horizons import NOTHING_SWEPT, RetentionRow, read_retention
-from uniqdb.lost_names import assert_named, find
 from uniqdb.lost_times import LostTimes, lost_to_damage, unproved, unproved_among
 from uniqdb.meta import STORE_KEY, StateRow, StoreRow, read_row, read_state
 from uniqdb.record import CountRecord
 from uniqdb.store import ReadView
 from uniqdb.store_facts import StoreFacts
+from uniqdb.uid_set import Origin, UidSet
 from uniqdb.window import cover
 
 _INTERVALS_MAX, _COUNTS_MAX = 8, 256
@@ -181,9 +180,13 @@ class Answers:
             raise lost_to_damage(self.zone, f"who came from {edges}", span) from None
         return [(bucket, row) for bucket in chosen if (row := self.row(bucket)) is not None]
 
-    def interval(self, start_s: int, end_s: int) -> "UidSet":
+    def interval(self, start_s: int, end_s: int) -> UidSet:
         """The set of visitors in ``[start_s, end_s)``, whole minutes. Cost: the union of the cover's sets."""
-        return UidSet(self, BitMap.union(BitMap(), *self.sets(start_s, end_s)))
+        return self.set_of(BitMap.union(BitMap(), *self.sets(start_s, end_s)))
+
+    def set_of(self, ordinals: BitMap) -> UidSet:
+        """The visitors with these ordinals, as somebody can hold them."""
+        return UidSet(Origin(self.view, self.facts, self.retention), ordinals)
 
     def sets(self, start_s: int, end_s: int) -> list[BitMap]:
         """The sets of the cover of ``[start_s, end_s)``. Shared, not to be changed."""
@@ -312,8 +315,7 @@ class Answers:
                 yield self._record(granularity.word, at, end, rows.get(at) or self._empty_row(end))
 
     def _record(self, granularity: str, start_s: int, end_s: int, row: BucketRow) -> CountRecord:
-        first = self.state.event_time_s_min
-        settled = row.status is not Status.PROVISIONAL and first is not None and first <= start_s
+        settled = row.status is not Status.PROVISIONAL
         return CountRecord(
             granularity=granularity,
             datetime=self.zone.isoformat(start_s),
@@ -323,10 +325,15 @@ class Answers:
             end_ts=end_s,
             timezone=self.zone.name,
             status=row.status.word,
-            complete=settled and not self._lacks(granularity, start_s, end_s),
+            complete=settled and self.is_whole(granularity, start_s, end_s),
             revision=row.revision,
             epoch=self.epoch,
         )
+
+    def is_whole(self, granularity: str, start_s: int, end_s: int) -> bool:
+        """Whether no visit before now is missing: it begins with the store's first visit, or later, and lacks none."""
+        first_s = self.state.event_time_s_min
+        return first_s is not None and first_s <= start_s and not self._lacks(granularity, start_s, end_s)
 
     def _lacks(self, granularity: str, start_s: int, end_s: int) -> bool:
         """Whether visits may be missing (never read, or of a lost bucket), or somebody with a lost name came twice."""
@@ -343,57 +350,3 @@ class Answers:
             ends_s = ends_of(self.zone, kind, np.array(starts_s, np.int64)).tolist()
             for bucket in map(Bucket, repeat(kind), starts_s, ends_s):
                 yield self.bucket_record(bucket)
-
-    def uids(self, ordinals: BitMap) -> Iterator[str]:
-        """The uids of the ordinals, in no order: one sequential scan of the dictionary. Raises WindowNotKept."""
-        assert_named(self.view, self.retention, ordinals)
-        found = self.facts.dictionary.uids_of(self.view, ordinals)
-        return in_chunks(self.facts.lock, (uid.decode() for _, uid in found))
-
-
-class UidSet:
-    """An exact set of visitors of one snapshot. ``|``, ``&``, ``-``, ``^`` and ``len`` work as on Python's sets."""
-
-    __slots__ = ("_answers", "ordinals")
-
-    def __init__(self, answers: Answers, ordinals: BitMap) -> None:
-        self._answers, self.ordinals = answers, ordinals
-
-    @property
-    def count(self) -> int:
-        """How many different visitors."""
-        return len(self.ordinals)
-
-    def __len__(self) -> int:
-        return len(self.ordinals)
-
-    def __iter__(self) -> Iterator[str]:
-        """The uids, in no order. Cost: a scan of the dictionary."""
-        return self._answers.uids(self.ordinals)
-
-    def __contains__(self, uid: object) -> bool:
-        if not isinstance(uid, str):
-            return False
-        mine, encoded = self._answers, uid.encode("utf-8", "surrogatepass")
-        ordinal = find(mine.facts.dictionary, mine.view, mine.retention, encoded)
-        return ordinal >= 0 and ordinal in self.ordinals
-
-    def _with(self, ordinals: BitMap) -> "UidSet":
-        return UidSet(self._answers, ordinals)
-
-    def _other(self, other: "UidSet") -> BitMap:
-        if other._answers.view is not self._answers.view:
-            raise UsageError("the two sets come from different snapshots", hint="take both from one snapshot")
-        return other.ordinals
-
-    def __or__(self, other: "UidSet") -> "UidSet":
-        return self._with(self.ordinals | self._other(other))
-
-    def __and__(self, other: "UidSet") -> "UidSet":
-        return self._with(self.ordinals & self._other(other))
-
-    def __sub__(self, other: "UidSet") -> "UidSet":
-        return self._with(self.ordinals - self._other(other))
-
-    def __xor__(self, other: "UidSet") -> "UidSet":
-        return self._with(self.ordinals ^ self._other(other))

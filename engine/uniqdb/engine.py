@@ -23,13 +23,15 @@ from uniqdb.limits import IMPLAUSIBLE_AHEAD_S
 from uniqdb.manifest import is_store
 from uniqdb.members_cache import MembersCache
 from uniqdb.meta import StateRow, read_state, read_store_row
+from uniqdb.moments import Moment
 from uniqdb.options import OpenOptions
 from uniqdb.pending_visits import PendingVisits, seen_or_waits
 from uniqdb.quarantine import Quarantined, refused_call
-from uniqdb.reading import Moment, Reader, Snapshot, closing_after
+from uniqdb.reading import Reader
 from uniqdb.record import CountRecord
 from uniqdb.retention import live_ordinals
 from uniqdb.seen_uids import SeenUids
+from uniqdb.snapshot import Snapshot, closing_after
 from uniqdb.store import Store
 from uniqdb.store_facts import StoreFacts
 from uniqdb.uid_batch import chosen

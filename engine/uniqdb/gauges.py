@@ -11,7 +11,7 @@ from uniqdb.format import Database, bucket_key
 from uniqdb.granularity import Granularity
 from uniqdb.meta import StateRow
 from uniqdb.outbox import QUARANTINE_KIND, WINDOW_KIND, read_outbox
-from uniqdb.reading import Snapshot
+from uniqdb.snapshot import Snapshot
 
 ORDINALS_MAX = 2**32
 """So many different visitors a store can tell apart."""

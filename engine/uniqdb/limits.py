@@ -118,6 +118,10 @@ REQUEST_SERVE_S = 0.2
 REQUEST_LEFTOVER_S = 3_600
 """What lies in the folder for so long has lost its owner."""
 
+# --- answers ---
+COHORTS_MAX = 400
+"""Periods of one answer: each pair of them is a number, and an intersection of two sets."""
+
 # --- the map and readers ---
 MAP_BYTES_INITIAL = 64 * 1024**3
 """Address space, not memory or disk: a map that seldom grows seldom ends the snapshots that are open in the process."""

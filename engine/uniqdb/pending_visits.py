@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from uniqdb.moments import Moment
 from uniqdb.quarantine import Quarantined
-from uniqdb.reading import Moment, Reader
+from uniqdb.reading import Reader
 from uniqdb.visit import uid_text
 from uniqdb.writer import Commit
 

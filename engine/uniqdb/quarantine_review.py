@@ -9,7 +9,7 @@ import numpy as np
 from uniqdb.engine import Engine
 from uniqdb.limits import COMMIT_VISITS, EVENT_TIME_S_MAX, EVENT_TIME_S_MIN
 from uniqdb.quarantine import CountedRow, Gone, QuarantineRow, read_counted, read_quarantine
-from uniqdb.reading import Snapshot
+from uniqdb.snapshot import Snapshot
 from uniqdb.visit import Reason
 from uniqdb.writer import Commit, nothing
 

@@ -1,108 +1,27 @@
-"""Questions in the words of a caller: window and period texts, dates, instants; and snapshots."""
+"""Questions in the words of a caller: window and period texts, dates, instants."""
 
-import datetime
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from types import TracebackType
-from typing import TypeAlias, TypeGuard, TypeVar
 
 import msgspec
 import numpy as np
 from pyroaring import BitMap
 
-from uniqdb.answers import Answers, UidSet
-from uniqdb.calendar_zone import YEAR_MIN, CalendarZone
-from uniqdb.completeness import Completeness, read_completeness
+from uniqdb.answers import Answers
 from uniqdb.errors import UsageError
 from uniqdb.granularity import Granularity
 from uniqdb.handle_lock import in_chunks
 from uniqdb.limits import UID_BYTES_MAX
 from uniqdb.lost_names import assert_known, assert_nobody_lost, find
+from uniqdb.moments import Moment, ResolvedWindow, instant_of, is_trailing, resolve_window
 from uniqdb.record import CountRecord
 from uniqdb.seen_uids import SeenUids
 from uniqdb.store import ReadView, Store
 from uniqdb.store_facts import StoreFacts
+from uniqdb.uid_set import UidSet
 from uniqdb.visit import encoded_uids, uid_text
-from uniqdb.window import TrailingWindow, parse_edge, parse_window, trailing_interval
+from uniqdb.window import parse_edge
 
-T = TypeVar("T")
 _RESOLVED_MAX = 256
-Moment: TypeAlias = int | str | datetime.date | datetime.datetime
-"""A point in time: Unix seconds, an aware datetime, a date, or period text such as 2016-07-11."""
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedWindow:
-    """A trailing window at a point in time: ``[start_s, end_s)`` and the date or minute it ends with, as text."""
-
-    window: TrailingWindow
-    as_of: str
-    start_s: int
-    end_s: int
-
-
-def resolve_window(zone: CalendarZone, text: str, as_of: Moment | None, newest_s: int | None) -> ResolvedWindow:
-    """The interval of ``text`` (30d, 24h, 45m) as of a date or instant; by default as of ``newest_s``.
-
-    Days are whole local dates, the as-of date included; a date that a zone skipped counts as one of them.
-    """
-    window = parse_window(text)
-    if isinstance(as_of, str):
-        as_of = _date_or_instant(zone, as_of)
-    if as_of is None:
-        if newest_s is None:
-            raise UsageError("there is nothing to be as of", hint="give as_of")
-        as_of = newest_s
-    if window.unit is not Granularity.DAY:
-        instant = zone.day_end(as_of) - 60 if _is_date(as_of) else _instant(zone, as_of)
-        start_s, end_s = trailing_interval(zone, window, instant)
-        return ResolvedWindow(window, zone.isoformat(instant // 60 * 60), start_s, end_s)
-    day = as_of if _is_date(as_of) else zone.local_date(_instant(zone, as_of))
-    try:
-        first = day - datetime.timedelta(days=window.length - 1)
-    except OverflowError:
-        raise UsageError(f"{text} before {day} is before the calendar", hint="ask for fewer days") from None
-    start_s, end_s = zone.day_start(first), zone.day_end(day)
-    if start_s >= end_s:
-        hint = f"it is before {YEAR_MIN}, or a date that {zone.name} skipped"
-        raise UsageError(f"{text} as of {day} holds no time at all", hint=hint)
-    return ResolvedWindow(window, day.isoformat(), start_s, end_s)
-
-
-def _is_trailing(text: str) -> bool:
-    """Period texts (2016, 2016-W28, 2016-07-11T13) never end with one of these letters."""
-    return text[-1:] in ("d", "h", "m")
-
-
-def _is_date(value: object) -> TypeGuard[datetime.date]:
-    return isinstance(value, datetime.date) and not isinstance(value, datetime.datetime)
-
-
-def _instant(zone: CalendarZone, value: Moment) -> int:
-    """Any second, not only whole minutes; of a date or period its start."""
-    if isinstance(value, str):
-        value = _date_or_instant(zone, value)
-    if isinstance(value, int):
-        return value
-    if not isinstance(value, datetime.datetime):
-        return zone.day_start(value)
-    if value.tzinfo is None:
-        raise UsageError("a datetime without a zone says no instant", hint="give it a tzinfo")
-    return math.floor(value.timestamp())
-
-
-def _date_or_instant(zone: CalendarZone, text: str) -> datetime.date | int:
-    """A date, or the second that a time (without an offset: in the store's zone) or a period's start means."""
-    if text.lstrip("-").isdigit() and len(text) > len("2016"):
-        return int(text)
-    try:
-        if "T" not in text:
-            return datetime.date.fromisoformat(text)
-        moment = datetime.datetime.fromisoformat(text)
-        return math.floor((moment if moment.tzinfo else moment.replace(tzinfo=zone.zone_info)).timestamp())
-    except (ValueError, OverflowError):
-        return parse_edge(zone, text, is_end=False)
 
 
 class Reader:
@@ -139,7 +58,7 @@ class Reader:
         with self._lock:
             if window is None:
                 return self.answers.count_all()
-            if not _is_trailing(window):
+            if not is_trailing(window):
                 return self.answers.bucket_record(self._facts.period(window))
             found = self._resolve(window, as_of)
             record = self.answers.count_interval(found.start_s, found.end_s, "window")
@@ -185,7 +104,7 @@ class Reader:
         """The uids of the bucket that holds ``start``, in no order. Cost: its set and one scan of the dictionary."""
         with self._lock:
             kind = granularity if isinstance(granularity, Granularity) else Granularity.from_word(granularity)
-            bucket = self._zone.bucket_at(kind, _instant(self._zone, start))
+            bucket = self._zone.bucket_at(kind, instant_of(self._zone, start))
             return iter(self.answers.interval(bucket.start_s, bucket.end_s))
 
     def window(self, window: str, *, as_of: Moment | None = None) -> UidSet:
@@ -305,13 +224,13 @@ class Reader:
 
     def span(self, window: str, as_of: Moment | None, *, newest_s: int) -> tuple[int, int]:
         """``[start_s, end_s)`` of a window or period, if there is a visit of this moment, too."""
-        if as_of is None and _is_trailing(window):
+        if as_of is None and is_trailing(window):
             state = self.answers.state
             as_of = max(newest_s, state.event_time_s_max or 0) if state.clock_s is None else state.clock_s
         return self._span(window, as_of)
 
     def _span(self, window: str, as_of: Moment | None) -> tuple[int, int]:
-        if not _is_trailing(window):
+        if not is_trailing(window):
             bucket = self._facts.period(window)
             return bucket.start_s, bucket.end_s
         found = self._resolve(window, as_of)
@@ -323,58 +242,3 @@ class Reader:
         if start_s >= end_s:
             raise UsageError("the interval is empty: its start is not before its end", hint="swap the two")
         return start_s, end_s
-
-
-class Snapshot(Reader):
-    """All answers from one commit, whatever is written meanwhile. Close it: it keeps LMDB from reusing pages."""
-
-    def check_if_uid_exists(self, uid: str | int, window: str | None = None, *, as_of: Moment | None = None) -> bool:
-        """`Reader.check_if_uid_exists`. Cost without a window, of a uid that was asked for before: 0.2 us."""
-        if window is None and type(uid) is str and not self.answers.view.ended:
-            seen = self._seen
-            if seen is not None:
-                if uid in seen.seen:
-                    return True
-                if uid in seen.unseen:
-                    return False
-                if uid.isascii() and 0 < len(uid) <= UID_BYTES_MAX:
-                    with self._lock.alone:  # of the handle's own view nothing is asked
-                        return self._find_out(seen, uid)
-        return super().check_if_uid_exists(uid, window, as_of=as_of)
-
-    @property
-    def commit_number(self) -> int:
-        """The commit that every answer comes from."""
-        with self._lock:
-            return self.answers.state.commit_number
-
-    @property
-    def version(self) -> tuple[int, int, int]:
-        """(epoch, generation, transaction): names the state that is read; no other state of the store has it."""
-        with self._lock:
-            view = self.answers.view
-            return self.answers.epoch, view.generation, view.txn_id
-
-    def completeness(self) -> Completeness:
-        """What became of every record received, and up to when each source is complete. Cost: a row per source."""
-        with self._lock:
-            return read_completeness(self.answers.view)
-
-    def close(self) -> None:
-        """End the snapshot. Its sets keep their counts; asking anything else raises HandleClosed."""
-        with self._lock:
-            self.answers.view.end()
-
-    def __enter__(self) -> "Snapshot":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def closing_after(snapshot: Snapshot, items: Iterator[T]) -> Iterator[T]:
-    """The items; the snapshot ends with them."""
-    with snapshot:
-        yield from items

@@ -7,7 +7,7 @@ from uniqdb.engine import Engine
 from uniqdb.errors import NotFound, UsageError
 from uniqdb.intake import open_intake
 from uniqdb.meta import SourceRow, read_sources
-from uniqdb.reading import Snapshot
+from uniqdb.snapshot import Snapshot
 from uniqdb.writer import nothing
 
 

@@ -22,10 +22,11 @@ from uniqdb.engine import open as open_store
 from uniqdb.errors import InputRefused, NotFound, SharedVisitors, UsageError
 from uniqdb.format import Status
 from uniqdb.meta import KafkaPlace, read_sources, read_store_row
+from uniqdb.moments import Moment
 from uniqdb.options import DictionarySizes
-from uniqdb.reading import Moment, Snapshot
 from uniqdb.record import CountRecord
 from uniqdb.shard import Shard
+from uniqdb.snapshot import Snapshot
 from uniqdb.sorted_uids import SortedUids
 from uniqdb.store import ReadView
 from uniqdb.uid_dictionary import UidDictionary

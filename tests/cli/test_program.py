@@ -17,7 +17,21 @@ from uniqdb_cli.output import error_line, print_table, printable
 Run = Callable[..., Result]
 RunProcess = Callable[..., subprocess.CompletedProcess[str]]
 COMMANDS = [
-    *("init", "ingest", "query", "exists", "members", "info", "top", "check", "verify", "generate", "demo"),
+    *(
+        "init",
+        "ingest",
+        "query",
+        "cohorts",
+        "stickiness",
+        "exists",
+        "members",
+        "info",
+        "top",
+        "check",
+        "verify",
+        "generate",
+        "demo",
+    ),
     *("completion", "serve-stream", "publish-trailing", "serve-http", "sweep", "forget", "compact"),
     "migrate",
     *("backup", "restore", "dump", "load", "merge", "sum", "produce", "subscribe"),

@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                     "plausibility",
                     "clock",
                     "record",
+                    "look_back",
                     "format",
                 ),
                 *("batch", "uid_fragment", "uid_batch", "uid_probe", "uid_cache", "needles"),
@@ -78,14 +79,14 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
             }
         ),
     ),
-    ("answers", frozenset({"answers"})),
+    ("answers", frozenset({"uid_set", "answers", "visitor_questions", "cohorts", "stickiness"})),
     ("check", frozenset({"retention", "check"})),
     # The package itself re-exports the engine.
     (
         "engine",
         frozenset(
             {
-                *("", "engine", "creation", "info", "reading", "writer", "call_sources"),
+                *("", "engine", "creation", "info", "moments", "reading", "snapshot", "writer", "call_sources"),
                 *("quarantine_review", "source_clocks", "request_handlers", "gauges"),
                 *("compaction", "migration", "erasure", "forgetting", "pending_visits", "sweeping"),
                 *("again", "standing", "backup", "restore"),

@@ -113,13 +113,17 @@ class Page:
 
     def trace(self, chart: str, name: str) -> list[int]:
         """The values of a line or of bars, as plotly has them."""
-        found = self.run(
+        return [int(value) for value in self.parts(chart, name) if value is not None]
+
+    def parts(self, chart: str, name: str) -> list[float | None]:
+        """The same, where they need not be whole or there."""
+        found: list[float | None] = self.run(
             "const trace = document.getElementById(arguments[0]).data.find((one) => one.name === arguments[1]);"
             "return trace ? [...trace.y] : []",
             chart,
             name,
         )
-        return [int(value) for value in found if value is not None]
+        return found
 
     def table(self, details: str) -> list[list[str]]:
         """The rows of a table, which is unfolded for it."""

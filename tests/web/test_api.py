@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import uniqdb
+from asked_sets import days_back, periods, sticky, told_apart, triangle
 from engines import options
 from model import GRANULARITIES, Model
 from uniqdb.options import Retention
@@ -65,6 +66,9 @@ QUESTIONS = [
     *("/api/count", "/api/count?window=30d", "/api/count?period=2016-07", "/api/count?from=2016-06-01&to=2016-06-10"),
     *("/api/series?by=day&last=7d", "/api/series?by=week&compare=yes&fill=yes", "/api/trailing?window=7d&window=24h"),
     *("/api/trailing", "/api/returning?by=day&last=30d", "/api/exists?uid=v1&window=7d", "/api/quarantine"),
+    *("/api/returning?by=day&last=30d&before=14d", "/api/overlap?window=30d&with=previous", "/api/cohorts?by=week"),
+    *("/api/overlap?from=2016-06-01&to=2016-06-10&with=2016-05", "/api/cohorts?by=month&from=2001&to=2001-02"),
+    *("/api/stickiness", "/api/stickiness?last=90d", "/api/stickiness?from=2001&to=2001-01", "/api/cohorts?by=day"),
     *("/api/trailing?window=36600d&window=52704000m", "/api/series?by=year&from=1999&to=9999&compare=yes"),
     *(
         "/api/trailing?as_of=9999-12-31",
@@ -91,6 +95,23 @@ WRONG = {
     "/api/series?by=minute&from=2000&to=2016": 422,
     "/api/series?by=day&last=7d&format=xml": 400,
     "/api/returning?by=minute&last=7d": 422,
+    "/api/returning?by=day&last=7d&before=2016": 422,
+    "/api/overlap": 400,
+    "/api/overlap?with=previous": 400,
+    "/api/overlap?window=7d": 400,
+    "/api/overlap?window=7d&with=later": 422,
+    "/api/overlap?window=7d&period=2016&with=previous": 400,
+    "/api/overlap?from=2016&with=previous": 400,
+    "/api/overlap?period=1970&with=previous": 422,
+    "/api/cohorts": 400,
+    "/api/cohorts?by=year": 400,
+    "/api/cohorts?by=day&from=2016-01-01": 422,
+    "/api/cohorts?by=day&from=1970": 422,
+    "/api/cohorts?by=week&from=2016-07-11&to=2016-07-04": 422,
+    "/api/cohorts?by=week&last=90d": 400,
+    "/api/stickiness?from=2010": 422,
+    "/api/stickiness?last=7d&from=2016": 400,
+    "/api/stickiness?as_of=2016-07-11": 400,
     "/api/trailing?" + "&".join(["window=7d"] * (limits.WINDOWS_MAX + 1)): 400,
     "/api/exists": 400,
     "/api/exists?uid=v1&window=7d&period=2016": 400,
@@ -182,6 +203,61 @@ def test_new_and_returning_are_the_sets(site: Served, model: Model, by: str, las
     assert found["count"] == len(everyone)
     assert found["new"] == len(everyone - model.union(0, found["start_ts"]))
     assert found["new"] + found["returning"] == found["count"]
+
+
+@pytest.mark.parametrize("before", [1, 9, 365])
+def test_new_by_a_look_back_of_its_own(site: Served, model: Model, before: int) -> None:
+    found = site.json(f"/api/returning?by=day&last=10d&before={before}d")
+    for one in (found, *found["buckets"]):
+        edges_s = one["start_ts"], one["end_ts"]
+        new, returning = told_apart(model, edges_s, days_back(model, edges_s[0], before))
+        assert (one["count"], one["new"], one["returning"]) == (len(new | returning), len(new), len(returning))
+
+
+@pytest.mark.parametrize(
+    ("asked", "here", "other"),
+    [
+        ("window=7d&as_of=2016-07-10", (date(2016, 7, 4), date(2016, 7, 11)), (date(2016, 6, 27), date(2016, 7, 4))),
+        ("period=2016-06", (date(2016, 6, 1), date(2016, 7, 1)), (date(2016, 5, 1), date(2016, 6, 1))),
+        (
+            "from=2016-06-20&to=2016-06-22",
+            (date(2016, 6, 20), date(2016, 6, 23)),
+            (date(2016, 6, 17), date(2016, 6, 20)),
+        ),
+    ],
+)
+def test_overlaps_are_the_sets(
+    site: Served, model: Model, asked: str, here: tuple[date, date], other: tuple[date, date]
+) -> None:
+    found = site.json(f"/api/overlap?{asked}&with=previous")
+    mine, others = (model.union(model.midnight(one), model.midnight(last)) for one, last in (here, other))
+    assert (found["start_ts"], found["other_start_ts"]) == (model.midnight(here[0]), model.midnight(other[0]))
+    assert (found["count"], found["other_count"]) == (len(mine), len(others))
+    assert (found["both"], found["either"]) == (len(mine & others), len(mine | others))
+
+
+@pytest.mark.parametrize(
+    ("by", "first"), [("day", date(2016, 6, 30)), ("week", date(2016, 5, 2)), ("month", date(2016, 5, 1))]
+)
+def test_cohorts_are_the_triangle_of_the_sets(site: Served, model: Model, by: str, first: date) -> None:
+    found = site.json(f"/api/cohorts?by={by}")
+    asked = periods(model, by, first, date(2016, 7, 11))
+    assert [(one["start_ts"], one["end_ts"]) for one in found["periods"]] == asked
+    assert [one["returned"] for one in found["periods"]] == triangle(model, asked)
+    rows = list(csv.DictReader(io.StringIO(site.get(f"/api/cohorts?by={by}&format=csv").body.decode())))
+    assert [int(row["count"]) for row in rows] == [one for row in triangle(model, asked) for one in row]
+    assert {row["complete"] for row in rows} == {"true", "false"}
+
+
+def test_stickiness_is_of_the_sets(site: Served, model: Model) -> None:
+    found = site.json("/api/stickiness?last=10d")
+    expected = [sticky(model, date(2016, 7, 2) + timedelta(number)) for number in range(10)]
+    assert [(one["dau"], one["wau"], one["mau"]) for one in found["days"]] == expected
+    assert found["days_averaged"] == 9
+    assert found["dau_mau"] == pytest.approx(sum(dau / mau for dau, _, mau in expected[:9]) / 9, abs=1e-6)
+    assert len(site.json("/api/stickiness")["days"]) == 30
+    rows = list(csv.DictReader(io.StringIO(site.get("/api/stickiness?last=10d&format=csv").body.decode())))
+    assert [(int(row["dau"]), int(row["wau"]), int(row["mau"])) for row in rows] == expected
 
 
 def test_the_range_before_has_as_many_days(site: Served, model: Model) -> None:
@@ -285,7 +361,10 @@ def test_an_empty_store_says_so(store_path: Path) -> None:
     with uniqdb.open(store_path):
         pass
     with served(store_path) as site:
-        for path in ("/api/trailing", "/api/count", "/api/count?window=7d", "/api/series?by=day&last=7d"):
+        for path in (
+            *("/api/trailing", "/api/count", "/api/count?window=7d", "/api/series?by=day&last=7d"),
+            *("/api/overlap?window=7d&with=previous", "/api/cohorts?by=week", "/api/stickiness"),
+        ):
             assert site.get(path).status == 404
         assert site.json("/api/series?by=day")["records"] == []
         assert site.json("/api/returning?by=day")["buckets"] == []
@@ -301,6 +380,8 @@ def test_what_was_swept_is_gone(store_path: Path) -> None:
     with served(store_path) as site:
         gone = site.get("/api/count?window=30d")
         assert (gone.status, gone.json["type"]) == (410, "urn:uniqdb:WindowNotKept")
+        for path in ("/api/stickiness", "/api/cohorts?by=day&from=2016-06-20", "/api/overlap?window=7d&with=30d"):
+            assert site.get(path).status == 410
         windows = {one["window"]: one for one in site.json("/api/trailing")["windows"]}
         assert windows["7d"]["current"]["count"] > 0
         assert windows["30d"]["current"] is None

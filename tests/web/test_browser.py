@@ -1,5 +1,6 @@
 """The page in a real browser: it shows the store's numbers, asks nobody else, and nobody is kept out."""
 
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ def page(browser: Any, site: Served) -> Page:
     opened = Page(browser, site)
     opened.open()
     return opened
+
+
+def percent(part: float) -> str:
+    """As the page writes a share in English."""
+    rounded = (Decimal(part) * 100).quantize(Decimal("0.1"), ROUND_HALF_UP)
+    return f"{rounded}%".replace(".0%", "%")
 
 
 def shown(page: Page, question: str) -> None:
@@ -65,6 +72,41 @@ def test_the_tables_are_those_of_the_store(page: Page) -> None:
     assert page.table("sources")[0][0] == "web"
 
 
+def test_who_comes_back_is_what_the_store_says(page: Page) -> None:
+    sticky = page.site.json("/api/stickiness?last=30d")
+    assert page.parts("sticky-chart", "of 30 days") == [one["dau_mau"] for one in sticky["days"]]
+    assert page.parts("sticky-chart", "of 7 days") == [one["dau_wau"] for one in sticky["days"]]
+    assert f"On an average day {percent(sticky['dau_mau'])} of" in page.text("#sticky-summary")
+    assert f"over {sticky['days_averaged']} days)" in page.text("#sticky-summary")
+    assert [row[1:4] for row in page.table("sticky-table")] == [
+        [f"{one[name]:,}" for name in ("dau", "wau", "mau")] for one in sticky["days"]
+    ]
+    split = page.site.json("/api/returning?by=day&last=30d")
+    both = page.site.json(f"/api/overlap?from={split['start_ts']}&to={split['end_ts']}&with=previous")
+    assert page.text("#overlap-summary").startswith(f"{both['both']:,} ({percent(both['both'] / both['count'])}) were")
+
+
+@pytest.mark.parametrize("by", ["day", "week", "month"])
+def test_the_triangle_is_that_of_the_store(page: Page, by: str) -> None:
+    page.choose(**{"cohorts-by": by})
+    page.until(lambda: page.run("return document.getElementById('cohorts').dataset.shown") == by)
+    periods = page.site.json(f"/api/cohorts?by={by}")["periods"]
+    expected = [
+        [one["datetime"][:10], f"{one['new']:,}"]
+        + [percent(count / one["new"]) if one["new"] else "\u2013" for count in one["returned"][1:]]
+        for one in periods
+    ]
+    rows = page.run(
+        "return [...document.querySelectorAll('#cohorts tbody tr')]"
+        ".map((row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+    assert rows == expected
+    open_cells = page.run("return document.querySelectorAll('#cohorts .open').length")
+    assert open_cells == len(periods) - 1, "the newest period's, of each cohort before it"
+    assert f"{periods[-1]['datetime'][:10]} is not over" in page.text("#cohorts-summary")
+    assert page.complaints() == []
+
+
 def test_what_is_not_counted_is_said(page: Page) -> None:
     facts = page.text("#facts")
     assert "minute 1, hour 1, day 1, week 1" in facts
@@ -96,7 +138,7 @@ def test_every_range_and_granularity(page: Page) -> None:
 
 
 def test_the_csv_is_what_is_shown(page: Page) -> None:
-    for link in ("windows-csv", "series-csv", "split-csv", "live-csv"):
+    for link in ("windows-csv", "series-csv", "split-csv", "sticky-csv", "cohorts-csv", "live-csv"):
         got = page.site.get(page.link(link))
         assert (got.status, got.headers["content-type"]) == (200, "text/csv; charset=utf-8")
         if link == "series-csv":
@@ -117,7 +159,7 @@ def test_it_asks_nobody_else_and_complains_of_nothing(page: Page) -> None:
 def test_nobody_is_kept_out(page: Page, dark: bool, width: int) -> None:
     page.emulate(dark=dark, width=width)
     page.until(lambda: page.run("return document.documentElement.dataset.theme") == ("dark" if dark else "light"))
-    for table in ("series-table", "split-table", "live-table", "sources"):
+    for table in ("series-table", "split-table", "sticky-table", "live-table", "sources"):
         page.table(table)
     assert page.barriers() == []
     wide, screen = page.run("return [document.documentElement.scrollWidth, innerWidth]")
@@ -131,12 +173,13 @@ def test_rule_barriers_are_seen(page: Page) -> None:
 
 def test_the_keyboard_reaches_everything(page: Page) -> None:
     reached = set()
-    for _ in range(40):
+    for _ in range(50):
         page.browser.switch_to.active_element.send_keys(Keys.TAB)
         found = page.run("const one = document.activeElement; return one.id || one.parentElement.id || one.className")
         reached.add(found)
-    fields = {"theme", "range", "by", "compare", "follow"}
-    assert reached >= fields | {"skip", "series-csv", "split-csv", "live-csv", "series-table", "split-table", "sources"}
+    fields = {"theme", "range", "by", "compare", "cohorts-by", "follow"}
+    links = {"skip", "series-csv", "split-csv", "sticky-csv", "cohorts-csv", "live-csv"}
+    assert reached >= fields | links | {"series-table", "split-table", "sticky-table", "cohorts", "sources"}
     page.run("document.getElementById('range').focus()")
     page.browser.switch_to.active_element.send_keys(Keys.ARROW_DOWN)
     shown(page, '"last":"90d"')

@@ -79,7 +79,7 @@ def test_every_field_has_a_label(tree: Tree) -> None:
 
 def test_every_chart_has_words_and_a_table(tree: Tree) -> None:
     charts = [one for one in tree.every("div") if one.get("role") == "img"]
-    assert len(charts) == 3
+    assert len(charts) == 4
     tables = {one["id"] for one in tree.every("details")}
     ids = {attributes.get("id") for _, attributes, _ in tree.tags}
     for chart in charts:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.errors import UsageError
 from uniqdb.granularity import Granularity
-from uniqdb.reading import resolve_window
+from uniqdb.moments import resolve_window
 from uniqdb_cli.web.ranges import Range, assert_short, range_before, window_before
 
 ZONES = [CalendarZone.from_name(name) for name in ("UTC", "Europe/Zurich", "Australia/Lord_Howe", "Pacific/Apia")]

@@ -6,10 +6,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from uniqdb.reading import Snapshot
+from msgspec import UNSET
+
+from uniqdb.cohorts import Cohorts
 from uniqdb.record import CountRecord
+from uniqdb.snapshot import Snapshot
+from uniqdb.stickiness import Stickiness, StickyDay
+from uniqdb.visitor_questions import Overlap
+from uniqdb_cli.cohorts import COLUMNS as COHORT_COLUMNS
+from uniqdb_cli.cohorts import long_rows
+from uniqdb_cli.web import comparisons, questions, shapes
 from uniqdb_cli.web import parameters as p
-from uniqdb_cli.web import questions, shapes
 
 Rows = Iterator[Iterable[object]]
 
@@ -30,23 +37,29 @@ class Endpoint:
     is_private: bool = False
 
 
-def _records(found: Iterable[CountRecord]) -> Rows:
-    names = CountRecord.__struct_fields__
-    yield names
-    for record in found:
-        values = {**record.to_dict(), "complete": "true" if record.complete else "false"}
-        yield [values.get(name, "") for name in names]
-
-
-def _windows(found: shapes.Trailing) -> Rows:
-    return _records(one for window in found.windows for one in (window.before, window.current) if one is not None)
-
-
 def _table(kind: type[Any], found: Iterable[Any]) -> Rows:
     names: tuple[str, ...] = kind.__struct_fields__
     yield names
     for one in found:
-        yield [getattr(one, name) for name in names]
+        yield [_cell(getattr(one, name)) for name in names]
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is UNSET else value
+
+
+def _windows(found: shapes.Trailing) -> Rows:
+    return _table(
+        CountRecord, (one for window in found.windows for one in (window.before, window.current) if one is not None)
+    )
+
+
+def _triangle(found: Cohorts) -> Rows:
+    yield COHORT_COLUMNS
+    for row in long_rows(found):
+        yield [_cell(row[name]) for name in COHORT_COLUMNS]
 
 
 def csv_of(rows: Rows) -> bytes:
@@ -63,7 +76,7 @@ ENDPOINTS = (
         questions.count,
         CountRecord,
         (p.WINDOW, p.AS_OF, p.PERIOD, p.FROM, p.TO, p.FORMAT),
-        lambda found: _records([found]),
+        lambda found: _table(CountRecord, [found]),
     ),
     Endpoint(
         "/api/series",
@@ -71,7 +84,7 @@ ENDPOINTS = (
         questions.series,
         shapes.Series,
         (p.BY, p.LAST, p.AS_OF, p.FROM, p.TO, p.FILL, p.COMPARE, p.FORMAT),
-        lambda found: _records([*(found.before or []), *found.records]),
+        lambda found: _table(CountRecord, [*(found.before or []), *found.records]),
     ),
     Endpoint(
         "/api/trailing",
@@ -84,10 +97,34 @@ ENDPOINTS = (
     Endpoint(
         "/api/returning",
         "New against returning visitors of a range, bucket by bucket.",
-        questions.split,
+        comparisons.split,
         shapes.Split,
-        (p.BY, p.LAST, p.AS_OF, p.FROM, p.TO, p.FILL, p.FORMAT),
+        (p.BY, p.LAST, p.AS_OF, p.FROM, p.TO, p.BEFORE, p.FILL, p.FORMAT),
         lambda found: _table(shapes.SplitBucket, found.buckets),
+    ),
+    Endpoint(
+        "/api/overlap",
+        "How many visitors of a window, a period, or an interval are also in another window.",
+        comparisons.overlap,
+        Overlap,
+        (p.WITH, p.WINDOW, p.AS_OF, p.PERIOD, p.FROM, p.TO, p.FORMAT),
+        lambda found: _table(Overlap, [found]),
+    ),
+    Endpoint(
+        "/api/cohorts",
+        "Of the visitors first seen in each day, week or month, how many came back in those after it.",
+        comparisons.cohorts,
+        Cohorts,
+        (p.COHORTS_BY, p.FROM, p.TO, p.FORMAT),
+        _triangle,
+    ),
+    Endpoint(
+        "/api/stickiness",
+        "Each day's visitors as a part of those of the 7 and the 30 days that end with it, and the average.",
+        comparisons.stickiness,
+        Stickiness,
+        (p.LAST, p.AS_OF, p.FROM, p.TO, p.FORMAT),
+        lambda found: _table(StickyDay, found.days),
     ),
     Endpoint(
         "/api/exists",

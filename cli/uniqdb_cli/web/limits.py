@@ -22,6 +22,10 @@ RECORDS_MAX = 100_000
 """Records of an answer; counted by the length of the range before anything is read."""
 SPLITS_MAX = 400
 """Buckets for which an answer tells new visitors from returning ones."""
+COHORTS_MAX = 60
+"""Cohorts of an answer: a year of weeks, two months of days, five years of months."""
+STICKY_DAYS_MAX = 400
+"""Days of an answer that are each held against their 7 and their 30 days."""
 WINDOWS_MAX = 12
 """Trailing windows of an answer."""
 UID_BYTES_MAX = 1_024

@@ -48,6 +48,16 @@ AS_OF = Parameter(
 )
 BY = Parameter("by", "The granularity of the buckets.", "day", GRANULARITIES, is_required=True)
 LAST = Parameter("last", "The range as a trailing window, in place of from and to.", "30d")
+COHORTS_BY = Parameter("by", "The granularity of the cohorts.", "week", ("day", "week", "month"), is_required=True)
+BEFORE = Parameter(
+    "before", "How far is looked back before each bucket; without it over all that the store keeps.", "365d"
+)
+WITH = Parameter(
+    "with",
+    "The other window: a trailing window, a period, or `previous` for the one of the same length before.",
+    "previous",
+    is_required=True,
+)
 FILL = Parameter("fill", "yes: also the buckets without visits.", "yes", ("yes", "no"))
 COMPARE = Parameter("compare", "yes: also the range of the same length before.", "yes", ("yes", "no"))
 WINDOWS = Parameter(

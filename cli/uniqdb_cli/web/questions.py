@@ -9,12 +9,13 @@ from typing import TypeVar
 from uniqdb import __version__
 from uniqdb.errors import UniqdbError
 from uniqdb.granularity import Granularity
+from uniqdb.moments import resolve_window
 from uniqdb.quarantine import counted_only
-from uniqdb.reading import Snapshot, resolve_window
 from uniqdb.record import CountRecord
+from uniqdb.snapshot import Snapshot
 from uniqdb.window import parse_period, parse_window
 from uniqdb_cli.output import json_text
-from uniqdb_cli.web.limits import RECORDS_MAX, SPLITS_MAX, WORK_S_MAX
+from uniqdb_cli.web.limits import RECORDS_MAX, WORK_S_MAX
 from uniqdb_cli.web.parameters import TRAILING_WINDOWS, BadQuery, Query
 from uniqdb_cli.web.problems import Busy, problem_of
 from uniqdb_cli.web.ranges import Range, assert_short, range_before, range_of, window_before
@@ -26,8 +27,6 @@ from uniqdb_cli.web.shapes import (
     Refused,
     Series,
     SourceState,
-    Split,
-    SplitBucket,
     Status,
     Trailing,
 )
@@ -60,7 +59,7 @@ def count(snapshot: Snapshot, query: Query, _patience: Patience) -> CountRecord:
     """One window, period or interval, or everything."""
     window, period, start, end, as_of = (query.get(name) for name in ("window", "period", "from", "to", "as_of"))
     kinds = {"window": window, "period": period, "from and to": start or end}
-    within = _window_or_period(snapshot, kinds, as_of)
+    within = window_or_period(snapshot, kinds, as_of)
     if start or end:
         if start is None or end is None:
             raise BadQuery("the interval has only one end", hint="give from and to")
@@ -68,7 +67,7 @@ def count(snapshot: Snapshot, query: Query, _patience: Patience) -> CountRecord:
     return snapshot.count(within, as_of=as_of)
 
 
-def _window_or_period(snapshot: Snapshot, kinds: Mapping[str, str | None], as_of: str | None) -> str | None:
+def window_or_period(snapshot: Snapshot, kinds: Mapping[str, str | None], as_of: str | None) -> str | None:
     """The window or the period of a query that names at most one of the ``kinds``. Raises BadQuery, UsageError."""
     given = [name for name, value in kinds.items() if value]
     if len(given) > 1:
@@ -141,46 +140,10 @@ def _compared(snapshot: Snapshot, text: str, as_of: str | None) -> Compared:
     return Compared(window=text, current=current, before=before, change=change)
 
 
-def split(snapshot: Snapshot, query: Query, patience: Patience) -> Split:
-    """New against returning visitors. Cost: the set of each bucket, and of all that was before the range."""
-    kind, zone = Granularity.from_word(query.get("by") or ""), snapshot.answers.zone
-    span = range_of(snapshot, query, kind) or Range(0, 0, 0)
-    assert_short(span, kind, SPLITS_MAX)
-    first_s = snapshot.answers.state.event_time_s_min
-    # Nobody came before the first visit, and its year may be kept where its minutes are not.
-    since_s = span.start_s if first_s is None else zone.bucket_at(Granularity.YEAR, first_s).start_s
-    seen = snapshot.between(since_s, span.start_s).ordinals.copy() if since_s < span.start_s else None
-    buckets, count_new = [], 0
-    for record in snapshot.answers.series(kind, span.start_s, span.begun_s, fill=query.is_yes("fill")):
-        patience.assert_left()
-        here = snapshot.between(record.start_ts, record.end_ts).ordinals
-        returning = 0 if seen is None else here.intersection_cardinality(seen)
-        if seen is None:
-            seen = here.copy()
-        else:
-            seen |= here
-        count_new += len(here) - returning
-        words = record.datetime, record.start_ts, record.end_ts
-        buckets.append(SplitBucket(*words, len(here), len(here) - returning, returning, record.status))
-    total = snapshot.between(buckets[0].start_ts, buckets[-1].end_ts).count if buckets else 0
-    return Split(
-        by=kind.word,
-        start_ts=span.start_s,
-        end_ts=span.end_s,
-        since_ts=first_s,
-        timezone=zone.name,
-        commit=snapshot.commit_number,
-        count=total,
-        new=count_new,
-        returning=total - count_new,
-        buckets=buckets,
-    )
-
-
 def exists(snapshot: Snapshot, query: Query, _patience: Patience) -> Existence:
     """Whether a visitor was seen."""
     as_of = query.get("as_of")
-    within = _window_or_period(snapshot, {"window": query.get("window"), "period": query.get("period")}, as_of)
+    within = window_or_period(snapshot, {"window": query.get("window"), "period": query.get("period")}, as_of)
     is_seen = snapshot.check_if_uid_exists(query.get("uid") or "", within, as_of=as_of)
     return Existence(is_seen, within, snapshot.commit_number)
 

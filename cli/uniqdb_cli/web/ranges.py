@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.errors import UsageError
 from uniqdb.granularity import Granularity
-from uniqdb.reading import Snapshot, resolve_window
+from uniqdb.moments import resolve_window
+from uniqdb.snapshot import Snapshot
 from uniqdb.window import parse_edge, parse_window
 from uniqdb_cli.web.parameters import BadQuery, Query
 

@@ -14,7 +14,7 @@ import msgspec
 from uniqdb import __version__
 from uniqdb.engine import Engine
 from uniqdb.errors import HandleClosed, UniqdbError
-from uniqdb.reading import Snapshot
+from uniqdb.snapshot import Snapshot
 from uniqdb_cli.web.endpoints import ENDPOINTS, Endpoint, csv_of
 from uniqdb_cli.web.limits import ANSWER_KEPT_BYTES_MAX, ANSWERS_KEPT_BYTES_MAX, KEEP_UP_S, READERS, WAITING_MAX
 from uniqdb_cli.web.parameters import Query

@@ -69,7 +69,7 @@ class Quarantine(msgspec.Struct, frozen=True):
 
 
 class SplitBucket(msgspec.Struct, frozen=True):
-    """A bucket's visitors: ``new``: not seen before in what is kept; ``returning``: seen before."""
+    """A bucket's visitors: ``new``: not seen in the look-back before it; ``returning``: seen there."""
 
     datetime: str
     start_ts: int
@@ -83,7 +83,8 @@ class SplitBucket(msgspec.Struct, frozen=True):
 class Split(msgspec.Struct, frozen=True, kw_only=True):
     """New against returning visitors of ``[start_ts, end_ts)``, as a whole and bucket by bucket.
 
-    A visitor is new who was not seen in ``[since_ts, start_ts)``: from the first visit in the store, all of that time.
+    A visitor is new who was not seen in ``[since_ts, start_ts)``: without ``before`` all the time from the first visit
+    in the store, or its oldest year. For a bucket, what counts is the time before that bucket.
     """
 
     by: str

@@ -20,8 +20,8 @@ from uniqdb.outbox import (
     read_window,
 )
 from uniqdb.quarantine import QuarantineRow, read_quarantined
-from uniqdb.reading import Snapshot
 from uniqdb.record import CountRecord
+from uniqdb.snapshot import Snapshot
 from uniqdb.stream.publisher import OutgoingRecord
 
 UPDATE_INTERVAL_S = 10.0

@@ -5,6 +5,7 @@ import { counted, integer, local, moment } from "./words.js";
 const SCRIPT = "/assets/plotly.min.js";
 const OPTIONS = { displayModeBar: false, responsive: true, showTips: false };
 const drawn = new Map();
+const axes = new Map();
 let loading = null;
 
 /** Plotly, when it is there. */
@@ -24,21 +25,22 @@ export function plotly() {
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-/** Draw, and remember how, for when the colours change. */
-async function draw(id, make) {
+/** Draw, and remember how, for when the colours change. `steps`: what is special about the axis of the values. */
+async function draw(id, make, steps = null) {
   drawn.set(id, make);
+  axes.set(id, steps);
   const { react } = await plotly();
   if (drawn.get(id) !== make) return; // something newer is to be drawn
   const place = document.getElementById(id);
   const traces = make();
   const most = Math.max(1, ...traces.flatMap((one) => one.y));
   // There is no half of a visitor.
-  await react(place, traces, layout(place, most <= 5 ? { dtick: 1 } : {}), OPTIONS);
+  await react(place, traces, layout(place, steps ?? (most <= 5 ? { dtick: 1 } : {})), OPTIONS);
 }
 
 /** Draw everything again in the colours that hold now. */
 export function drawAgain() {
-  for (const [id, make] of drawn) draw(id, make);
+  for (const [id, make] of drawn) draw(id, make, axes.get(id));
 }
 
 function layout(place, steps) {
@@ -109,6 +111,20 @@ export function drawSplit(id, { buckets }) {
     bars("returning", x, buckets.map((one) => one.returning), colour("first")),
     bars("new", x, buckets.map((one) => one.new), colour("second")),
   ]);
+}
+
+/** Each day as a part of its week and of its month; hollow where the days are not complete. */
+export function drawSticky(id, { days }) {
+  const x = days.map((one) => local(one.datetime));
+  const symbol = days.map((one) => (one.complete ? "circle" : "circle-open"));
+  const part = (name, pick, ink) => ({
+    type: "scatter", name, x, y: days.map(pick), mode: days.length > 60 ? "lines" : "lines+markers",
+    line: { color: colour(ink), width: 2 }, marker: { symbol, size: 6, color: colour(ink) },
+    hovertemplate: "%{y:.1%}<extra>%{fullData.name}</extra>",
+  });
+  return draw(id, () => [
+    part("of 7 days", (one) => one.dau_wau, "second"), part("of 30 days", (one) => one.dau_mau, "first"),
+  ], { tickformat: ".0%" });
 }
 
 /** Minute by minute; hollow is provisional. */

@@ -1,7 +1,8 @@
 // What is asked when: the numbers first, then the charts, then again whenever the store has a new commit.
 
 import { Refused, address, ask } from "./api.js";
-import { drawAgain, drawMinutes, drawSeries, drawSplit, seriesSummary } from "./charts.js";
+import { drawAgain, drawMinutes, drawSeries, drawSplit, drawSticky, seriesSummary } from "./charts.js";
+import { cohortsSummary, showCohorts } from "./cohorts.js";
 import { find, showFacts, showTable, showTrouble, showWindows } from "./parts.js";
 import { counted, integer, moment, share } from "./words.js";
 
@@ -43,11 +44,16 @@ function splitQuestion() {
   return { by: fitting.find((one) => days() * PER_DAY[one] < SPLITS_MAX) ?? "year", ...range() };
 }
 
+const stickyQuestion = () => range();
+const cohortsQuestion = () => ({ by: find("cohorts-by").value });
+
 /** Fields and links that follow from the choice. */
 function settle() {
   for (const one of document.querySelectorAll(".dates")) one.hidden = find("range").value !== "dates";
   for (const one of find("by").options) one.disabled = Boolean(one.value) && days() * PER_DAY[one.value] > POINTS_MAX;
   find("series-csv").href = address("/api/series", { ...question(), format: "csv" });
+  find("sticky-csv").href = address("/api/stickiness", { ...stickyQuestion(), format: "csv" });
+  find("cohorts-csv").href = address("/api/cohorts", { ...cohortsQuestion(), format: "csv" });
   find("split-csv").href = address("/api/returning", { ...splitQuestion(), format: "csv" });
 }
 
@@ -86,8 +92,38 @@ const showSplit = () => show("split", "/api/returning", splitQuestion(), async (
     moment(one.datetime, found.by), integer(one.count), integer(one.new), integer(one.returning), one.status,
   ]);
   showTable("split-table", ["From", "Visitors#", "New#", "Returning#", "Status"], rows);
-  await drawSplit("split-chart", found);
+  await Promise.all([drawSplit("split-chart", found), showOverlap(found)]);
   find("split-chart").dataset.shown = JSON.stringify(splitQuestion());
+});
+
+/** Who of a range was there in the time before it, too: the very range that is told apart above. */
+async function showOverlap({ start_ts: from, end_ts: to }) {
+  find("overlap-summary").hidden = from === to;
+  if (from === to) return;
+  await show("overlap", "/api/overlap", { from: String(from), to: String(to), with: "previous" }, (found) => {
+    const before = `the time of the same length before, which had ${counted(found.other_count, "visitor")}`;
+    find("overlap-summary").textContent = `${integer(found.both)} (${share(found.both, found.count)}) were also there in ${before}.`;
+  });
+}
+
+const showSticky = () => show("sticky", "/api/stickiness", stickyQuestion(), async (found) => {
+  const days = counted(found.days_averaged, "day"), isWhole = found.days.some((one) => one.complete && one.mau);
+  find("sticky-summary").textContent = found.dau_mau === null ? "No visits there."
+    : `On an average day ${share(found.dau_mau, 1)} of the visitors of the last 30 days come, and `
+    + `${share(found.dau_wau ?? 0, 1)} of those of 7 days (over ${days}${isWhole ? "" : ", none of them complete"}).`;
+  const rows = () => found.days.map((one) => [
+    moment(one.datetime, "day"), integer(one.dau), integer(one.wau), integer(one.mau),
+    share(one.dau, one.wau), share(one.dau, one.mau), one.complete ? "yes" : "no",
+  ]);
+  showTable("sticky-table", ["Day", "Visitors#", "Of 7 days#", "Of 30 days#", "Day/7#", "Day/30#", "Complete"], rows);
+  await drawSticky("sticky-chart", found);
+  find("sticky-chart").dataset.shown = JSON.stringify(stickyQuestion());
+});
+
+const showTriangle = () => show("cohorts", "/api/cohorts", cohortsQuestion(), (found) => {
+  find("cohorts-summary").textContent = cohortsSummary(found);
+  showCohorts("cohorts", found);
+  find("cohorts").dataset.shown = found.by;
 });
 
 /** The last minutes up to the newest visit; but where that is far ahead of the clock, it may be a wrong one. */
@@ -127,7 +163,7 @@ async function showAll(status) {
   showFacts(status, quarantine.body);
   await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve))); // they are on the screen
   if (shownTag === null) performance.mark("numbers");
-  await Promise.all([showSeries(), showSplit(), showLive(status)]);
+  await Promise.all([showSeries(), showSplit(), showLive(status), showSticky(), showTriangle()]);
 }
 
 // ---------------------------------------------------------------- again and again
@@ -178,14 +214,15 @@ function chooseTheme() {
 // ---------------------------------------------------------------- the start
 /** Whether the sentences above the charts are read aloud when they change: after a choice, not every few seconds. */
 function readAloud(isOn) {
-  for (const place of ["series", "split"]) find(`${place}-summary`).setAttribute("aria-live", isOn ? "polite" : "off");
+  for (const place of ["series", "split", "overlap", "sticky", "cohorts"]) find(`${place}-summary`).setAttribute("aria-live", isOn ? "polite" : "off");
 }
 
-async function choose() {
+/** After a choice: what depends on it, anew. */
+async function choose(...shows) {
   settle();
   readAloud(true);
   try {
-    await Promise.all([showSeries(), showSplit()]);
+    await Promise.all(shows.map((one) => one()));
   } catch (error) {
     showTrouble(`${error.message} Trying again…`);
     shownTag = null; // the next look shows everything
@@ -195,7 +232,10 @@ async function choose() {
 find("theme").value = localStorage.getItem("theme") ?? "";
 find("theme").addEventListener("change", chooseTheme);
 system.addEventListener("change", paint);
-for (const id of ["range", "from", "to", "by", "compare"]) find(id).addEventListener("change", choose);
+for (const id of ["range", "from", "to", "by", "compare"]) {
+  find(id).addEventListener("change", () => choose(showSeries, showSplit, showSticky));
+}
+find("cohorts-by").addEventListener("change", () => choose(showTriangle));
 find("controls").addEventListener("submit", (event) => event.preventDefault());
 document.addEventListener("visibilitychange", () => !document.hidden && look());
 paint();
