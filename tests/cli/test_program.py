@@ -20,7 +20,7 @@ COMMANDS = [
     *("init", "ingest", "query", "exists", "members", "info", "top", "check", "verify", "generate", "demo"),
     *("completion", "serve-stream", "publish-trailing", "serve-http", "sweep", "forget", "compact"),
     "migrate",
-    *("backup", "restore", "dump", "load", "merge", "sum", "produce", "subscribe"),
+    *("backup", "restore", "dump", "load", "merge", "sum", "export", "produce", "subscribe"),
     *("topics", "dev-broker", "quarantine", "clock", "config"),
 ]
 HEAVY = {
@@ -34,6 +34,7 @@ HEAVY = {
     "tomllib",
     "starlette",
     "uvicorn",
+    "pyarrow",
 }
 
 
