@@ -21,7 +21,7 @@ from uniqdb_cli.export_place import (
 from uniqdb_cli.output import progress_line, say
 from uniqdb_cli.reading import open_reader
 from uniqdb_cli.settings import load_settings
-from uniqdb_cli.stopping import tidy_on_sigterm
+from uniqdb_cli.stopping import stop_on_signals
 from uniqdb_cli.words import By, ConfigOption, ExportFormat, SetsFormat, StoreOption, no_progress
 
 if TYPE_CHECKING:
@@ -84,12 +84,12 @@ def counts(
     """
     settings = load_settings(config, store=store)
     chosen = format_of(output, form)
-    with tidy_on_sigterm(), open_reader(settings.store) as reader, reader.snapshot() as snapshot:
+    with stop_on_signals() as stop, open_reader(settings.store) as reader, reader.snapshot() as snapshot:
         tables = tables_of(chosen, reader.timezone)
         if start is None or end is None:
             snapshot.answers.as_of_default_s()  # an empty store has no first or last bucket: NotFound says so
         records = snapshot.series(by, start, end, fill=fill)
-        with export_file(output, chosen, settings.store, overwrite=overwrite) as out:
+        with export_file(output, chosen, settings.store, stop, overwrite=overwrite) as out:
             rows = tables.counts(out, records)
     _say_done(output, _named(rows, by), out.size_bytes)
 
@@ -118,10 +118,10 @@ def members(
 
     settings = load_settings(config, store=store)
     chosen = format_of(output, form)
-    with tidy_on_sigterm(), open_reader(settings.store) as reader, reader.snapshot() as snapshot:
+    with stop_on_signals() as stop, open_reader(settings.store) as reader, reader.snapshot() as snapshot:
         tables = tables_of(chosen, reader.timezone)
         found = bucket_sets(snapshot, by, start, end)
-        file = export_file(output, chosen, settings.store, overwrite=overwrite)
+        file = export_file(output, chosen, settings.store, stop, overwrite=overwrite)
         with file as out, progress_line("Exporting.") as show:
             seen = _Passing(found, show or no_progress)
             rows = tables.members(out, member_groups(snapshot, iter(seen)))
@@ -155,14 +155,14 @@ def sets(
 
     settings = load_settings(config, store=store)
     ending = ENDINGS.get(form, str(form))
-    with tidy_on_sigterm(), open_reader(settings.store) as reader, reader.snapshot() as snapshot:
+    with stop_on_signals() as stop, open_reader(settings.store) as reader, reader.snapshot() as snapshot:
         tables = set_tables_of(form, reader.timezone)
         found = bucket_sets(snapshot, by, start, end)
         with export_folder(output, settings.store, overwrite=overwrite) as folder:
-            with progress_line("Exporting.") as show, file_within(folder, f"sets.{ending}") as sets_out:
+            with progress_line("Exporting.") as show, file_within(folder, f"sets.{ending}", stop) as sets_out:
                 seen = _Passing(found, show or no_progress)
                 tables.sets(sets_out, iter(seen))
-            with file_within(folder, f"uids.{ending}") as uids_out:
+            with file_within(folder, f"uids.{ending}", stop) as uids_out:
                 uids = tables.uids(uids_out, uid_batches(snapshot, seen.united))
             epoch, generation, _ = snapshot.version
             manifest = {
@@ -179,7 +179,7 @@ def sets(
                 "visitors": len(seen.united),
                 "uids": uids,
             }
-            with file_within(folder, MANIFEST) as out:
+            with file_within(folder, MANIFEST, stop) as out:
                 out.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
     what = f"{_named(seen.number, by)} and {uids:,} uids"
     _say_done(output, what, sets_out.size_bytes + uids_out.size_bytes)

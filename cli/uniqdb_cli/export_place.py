@@ -10,8 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import typer
+
 from uniqdb.errors import CannotWrite, UsageError
-from uniqdb_cli.output import is_terminal
+from uniqdb_cli.output import is_terminal, say
+from uniqdb_cli.stopping import StopRequest
 from uniqdb_cli.words import ExportFormat, SetsFormat
 
 if TYPE_CHECKING:
@@ -25,10 +28,13 @@ ENDINGS = {SetsFormat.CLICKHOUSE: "rowbinary"}
 
 
 class Out(io.RawIOBase):
-    """A stream that counts its bytes, so that a position can be asked for on a pipe, too."""
+    """A stream that counts its bytes, so that a position can be asked for on a pipe, too; and where a run is stopped.
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream: BinaryIO = stream
+    A signal only asks to stop. It is looked at where something is written, so that no half-made file escapes tidying.
+    """
+
+    def __init__(self, stream: BinaryIO, stop: StopRequest) -> None:
+        self._stream, self._stop = stream, stop
         self.size_bytes = 0
 
     def writable(self) -> bool:
@@ -36,9 +42,12 @@ class Out(io.RawIOBase):
 
     def discard(self) -> None:
         """What is written from now on goes nowhere."""
-        self._stream = io.BytesIO()
+        self._stream, self._stop = io.BytesIO(), StopRequest()
 
     def write(self, data: Any) -> int:
+        if self._stop.is_made():
+            say("uniqdb: interrupted.")
+            raise typer.Exit(self._stop.exit_code)
         self._stream.write(data)
         size_bytes = memoryview(data).nbytes
         self.size_bytes += size_bytes
@@ -89,7 +98,7 @@ def set_tables_of(form: SetsFormat, zone_name: str) -> "SetTables":
 
 
 @contextmanager
-def export_file(output: str, form: ExportFormat, store: str, *, overwrite: bool) -> Iterator[Out]:
+def export_file(output: str, form: ExportFormat, store: str, stop: StopRequest, *, overwrite: bool) -> Iterator[Out]:
     """What is written is at its place when the block ends without an error.
 
     Raises UsageError for Parquet on a terminal and a place in the store, CannotWrite if the place is taken.
@@ -97,7 +106,7 @@ def export_file(output: str, form: ExportFormat, store: str, *, overwrite: bool)
     if output == STANDARD_STREAM:
         if form is ExportFormat.PARQUET and is_terminal(sys.stdout):
             raise UsageError("a Parquet file is nothing to look at", hint="name a file with --output")
-        yield Out(sys.stdout.buffer)
+        yield Out(sys.stdout.buffer, stop)
         return
     from uniqdb.new_place import new_file
 
@@ -106,7 +115,7 @@ def export_file(output: str, form: ExportFormat, store: str, *, overwrite: bool)
         raise CannotWrite(f"{place} is a directory", hint="name a file")
     with new_file(place) as descriptor:
         with os.fdopen(descriptor, "wb", BUFFER_BYTES, closefd=False) as file:
-            yield Out(file)
+            yield Out(file, stop)
         _free_place(output, store, overwrite=overwrite)  # somebody may have been faster
 
 
@@ -146,10 +155,10 @@ def export_folder(output: str, store: str, *, overwrite: bool) -> Iterator[Path]
 
 
 @contextmanager
-def file_within(folder: Path, name: str) -> Iterator[Out]:
+def file_within(folder: Path, name: str, stop: StopRequest) -> Iterator[Out]:
     """A file in a folder that is being built, on the disk when the block ends."""
     with open(folder / name, "xb", BUFFER_BYTES, opener=_private) as file:
-        yield Out(file)
+        yield Out(file, stop)
         file.flush()
         os.fsync(file.fileno())
 

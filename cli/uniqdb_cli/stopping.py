@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -42,18 +41,3 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
-
-
-@contextmanager
-def tidy_on_sigterm() -> Iterator[None]:
-    """Within the block SIGTERM is an exception, as Ctrl-C is: what was begun is taken away. The exit code is 143."""
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the signature is Python's
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut off the tidying
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
