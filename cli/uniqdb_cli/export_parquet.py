@@ -85,7 +85,7 @@ class ParquetTables:
 
 
 def _texts(uids: list[bytes]) -> Any:
-    return pa.array(uids, pa.binary()).cast(pa.string())
+    return pa.array(uids, pa.string())
 
 
 def _columns(records: list[CountRecord], schema: Any) -> list[Any]:
