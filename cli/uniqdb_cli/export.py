@@ -108,7 +108,7 @@ def members(
     """Write who was in each bucket of a granularity.
 
     A row for each visitor of each bucket: `granularity`, `start_ts`, `uid`; in Parquet also `datetime`. Buckets are in
-    order, the visitors of a bucket in none. Memory stays below 1 GB however much there is.
+    order, the visitors of a bucket in none. Memory does not grow with the number of rows.
 
     \b
       uniqdb export members --by day --output members.parquet

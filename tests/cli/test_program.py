@@ -20,8 +20,8 @@ COMMANDS = [
     *("init", "ingest", "query", "exists", "members", "info", "top", "check", "verify", "generate", "demo"),
     *("completion", "serve-stream", "publish-trailing", "serve-http", "sweep", "forget", "compact"),
     "migrate",
-    *("backup", "restore", "dump", "load", "merge", "sum", "export", "produce", "subscribe"),
-    *("topics", "dev-broker", "quarantine", "clock", "config"),
+    *("backup", "restore", "dump", "load", "merge", "sum", "produce", "subscribe"),
+    *("export", "topics", "dev-broker", "quarantine", "clock", "config"),
 ]
 HEAVY = {
     "numpy",
