@@ -10,7 +10,7 @@ from pyroaring import BitMap
 
 from uniqdb.exporting import Members
 from uniqdb_cli.export_formats import RECORD_FIELDS, UidBatches, portable
-from uniqdb_cli.export_place import Out
+from uniqdb_cli.export_out import Out
 
 SMALL_SET_MEMBERS = 32
 """ClickHouse holds a set of at most so many members as an array, and writes it so."""

@@ -13,7 +13,7 @@ from pyroaring import BitMap
 from uniqdb.exporting import MemberGroup, Members
 from uniqdb.record import CountRecord
 from uniqdb.uid_fragment import I64Array, U32Array
-from uniqdb_cli.export_place import Out
+from uniqdb_cli.export_out import Out
 from uniqdb_cli.output import write_csv
 
 UidBatches: TypeAlias = Iterable[tuple[U32Array, list[bytes]]]

@@ -9,7 +9,7 @@ from pyarrow import parquet
 from uniqdb.exporting import MemberGroup, Members
 from uniqdb.record import CountRecord
 from uniqdb_cli.export_formats import RECORD_FIELDS, UidBatches, chunks, portable
-from uniqdb_cli.export_place import Out
+from uniqdb_cli.export_out import Out
 
 Batches: TypeAlias = Iterable[Any]
 ROW_GROUP_ROWS, ROW_GROUP_BYTES = 1_000_000, 64 * 1024 * 1024

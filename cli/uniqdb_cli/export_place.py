@@ -1,6 +1,5 @@
 """Where an export goes: standard output, a file or a folder, there whole or not at all."""
 
-import io
 import os
 import secrets
 import shutil
@@ -8,12 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
-
-import typer
+from typing import TYPE_CHECKING
 
 from uniqdb.errors import CannotWrite, UsageError
-from uniqdb_cli.output import is_terminal, say
+from uniqdb_cli.export_out import Out
+from uniqdb_cli.output import is_terminal
 from uniqdb_cli.stopping import StopRequest
 from uniqdb_cli.words import ExportFormat, SetsFormat
 
@@ -25,36 +23,6 @@ FORMAT, VERSION, MANIFEST = "uniqdb-sets", 1, "manifest.json"
 BUFFER_BYTES = 1024 * 1024
 ENDINGS = {SetsFormat.CLICKHOUSE: "rowbinary"}
 """The endings of files in a folder, where they are not the format's name."""
-
-
-class Out(io.RawIOBase):
-    """A stream that counts its bytes, so that a position can be asked for on a pipe, too; and where a run is stopped.
-
-    A signal only asks to stop. It is looked at where something is written, so that no half-made file escapes tidying.
-    """
-
-    def __init__(self, stream: BinaryIO, stop: StopRequest) -> None:
-        self._stream, self._stop = stream, stop
-        self.size_bytes = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def discard(self) -> None:
-        """What is written from now on goes nowhere."""
-        self._stream, self._stop = io.BytesIO(), StopRequest()
-
-    def write(self, data: Any) -> int:
-        if self._stop.is_made():
-            say("uniqdb: interrupted.")
-            raise typer.Exit(self._stop.exit_code)
-        self._stream.write(data)
-        size_bytes = memoryview(data).nbytes
-        self.size_bytes += size_bytes
-        return size_bytes
-
-    def tell(self) -> int:
-        return self.size_bytes
 
 
 def format_of(output: str, wanted: ExportFormat | None) -> ExportFormat:

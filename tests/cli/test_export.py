@@ -397,7 +397,9 @@ def test_one_export_is_of_one_commit(run_process: RunProcess, model: Model) -> N
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("command", [["members", "-o", "out.csv"], ["sets", "-o", "out"]])
+@pytest.mark.parametrize(
+    "command", [["members", "-o", "out.csv"], ["sets", "-o", "out"], ["sets", "--format", "csv", "-o", "out"]]
+)
 def test_what_is_cut_off_leaves_nothing(
     minutes: Path, process_environment: dict[str, str], command: list[str], number: signal.Signals, exit_code: int
 ) -> None:

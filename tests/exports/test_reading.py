@@ -1,6 +1,10 @@
 """DuckDB, Polars, pyroaring and ClickHouse find in exports what plain Python sets, and `uniqdb query`, say."""
 
 import json
+import os
+import signal
+import subprocess
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -9,8 +13,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+import uniqdb
+from bench_programs import ENVIRONMENT
 from cli.test_docs_commands import ELSEWHERE, assert_page_does_what_it_shows
-from exports.conftest import ZONE, Exported
+from engines import options
+from exports.conftest import FIRST_DAY_S, ZONE, Exported
 
 Read = Callable[[str], dict[str, Any]]
 FORMS = {
@@ -85,6 +92,51 @@ def test_states_are_those_that_clickhouse_makes_itself(exported: Exported, read:
     assert facts["records"] == [[*map(one.get, names), one["end_ts"] - one["start_ts"]] for one in records]
     assert {one["status"] for one in records} >= {"final", "amended"}
     assert {one["end_ts"] - one["start_ts"] for one in records} == {86_400, 90_000}
+
+
+def test_parquet_is_whole_or_not_there(exported: Exported, tools: Path, tmp_path: Path) -> None:
+    store = exported.folder / "visits.uniqdb"
+    words = ["export", "members", "--by", "day", "--format", "parquet", "--store", str(store)]
+    through_pipe = subprocess.run(
+        [tools, "-m", "uniqdb_cli", *words], capture_output=True, env=ENVIRONMENT, timeout=120, check=True
+    )
+    assert through_pipe.stdout == (exported.folder / "members.parquet").read_bytes()
+    # A limit on the size of files is a full disk that needs no disk of its own.
+    limited = (
+        "import resource, sys; from uniqdb_cli.main import run; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000)); sys.argv[0] = 'uniqdb'; run()"
+    )
+    for command in (words, ["export", "sets", *words[2:]]):
+        full = subprocess.run(
+            [tools, "-c", limited, *command, "--output", "out"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            timeout=120,
+            check=False,
+        )
+        assert (full.returncode, full.stdout, full.stderr.count("\n")) == (73, "", 1), full.stderr
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_parquet_that_is_cut_off_leaves_nothing(tools: Path, tmp_path: Path, number: signal.Signals) -> None:
+    store, folder = tmp_path / "visits.uniqdb", tmp_path / "here"
+    folder.mkdir()
+    with uniqdb.open(store, options=options()) as db:
+        db.add_many([FIRST_DAY_S + 61 * at for at in range(20_000)], [f"u{at % 700}" for at in range(20_000)])
+    words = [str(tools), "-m", "uniqdb_cli", "export", "members", "--by", "minute", "--store", str(store)]
+    with subprocess.Popen(
+        [*words, "--output", "out.parquet"], stderr=subprocess.PIPE, text=True, cwd=folder, env=ENVIRONMENT
+    ) as process:
+        patience_s = time.monotonic() + 60
+        while not os.listdir(folder) and time.monotonic() < patience_s:
+            time.sleep(0.002)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (128 + number, "uniqdb: interrupted.\n")
+    assert os.listdir(folder) == []
 
 
 @pytest.mark.parametrize("page", ELSEWHERE)
