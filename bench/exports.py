@@ -11,6 +11,7 @@ store gives. The store is the one that `bench/windows.py --keep` leaves; it is o
 import argparse
 import base64
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -44,6 +45,7 @@ class Taken:
     """What the rounds of one export took."""
 
     elapsed_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
     own_bytes: int = 0
     size_bytes: int = 0
 
@@ -52,7 +54,7 @@ def export(store: Path, what: tuple[str, str], place: Path, taken: Taken) -> Non
     """One export in a process of its own."""
     kind, form = what
     command = [sys.executable, "-m", "uniqdb_cli", "export", kind, "--by", "day", "--format", form]
-    started = time.perf_counter()
+    started, cpu_before_s = time.perf_counter(), cpu_of_children_s()
     with subprocess.Popen(
         [*command, "--output", str(place), "--store", str(store)], stderr=subprocess.PIPE, text=True
     ) as process:
@@ -62,10 +64,17 @@ def export(store: Path, what: tuple[str, str], place: Path, taken: Taken) -> Non
         taken.elapsed_s.append(time.perf_counter() - started)
         assert process.stderr is not None
         said = process.stderr.read()
+    taken.cpu_s.append(cpu_of_children_s() - cpu_before_s)
     if process.returncode:
         sys.exit(f"{kind} as {form}: {said}")
     files = [place, *place.glob("*")] if place.is_dir() else [place]
     taken.size_bytes = sum(one.stat().st_size for one in files if one.is_file())
+
+
+def cpu_of_children_s() -> float:
+    """Processor time of all that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def own_bytes(process_id: int) -> int:
@@ -104,11 +113,11 @@ def measure(store: Path, folder: Path, rounds: int) -> bool:
                 subprocess.run(["rm", "-rf", str(place)], check=True)
     if not has_parquet:
         print("# left out: Parquet: pyarrow is not installed")
-    print("\n| export by day | seconds | on disk | own memory |\n|---|---|---|---|")
+    print("\n| export by day | seconds | processor time | on disk | own memory |\n|---|---|---|---|---|")
     for (kind, form), taken in table.items():
-        elapsed_s = statistics.median(taken.elapsed_s)
+        times = f"{statistics.median(taken.elapsed_s):.1f} | {statistics.median(taken.cpu_s):.1f} s"
         sizes = f"{taken.size_bytes / 1e6:,.1f} MB | {taken.own_bytes / 1e6:,.0f} MB"
-        print(f"| {kind}, {form} | {elapsed_s:.1f} | {sizes} |")
+        print(f"| {kind}, {form} | {times} | {sizes} |")
     print()
     with uniqdb.open(store, read_only=True) as db:
         record, info = db.count(WINDOW), db.info()

@@ -82,6 +82,7 @@ class ParquetTables:
                 for chunk in chunks(places):
                     columns = [pa.repeat(one, len(chunk)) for one in constants]
                     yield pa.record_batch([*columns, uids.take(pa.array(chunk))], schema=schema)
+            del uids  # before the next ones are looked for
 
 
 def _texts(uids: list[bytes]) -> Any:

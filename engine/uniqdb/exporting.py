@@ -29,9 +29,9 @@ _UID_OBJECT_BYTES = 130
 
 
 class MemberGroup(NamedTuple):
-    """Buckets, or a part of one, with the uids of their members.
+    """Buckets, or a part of one, with the uids of their members. Both are gone when the next group is asked for.
 
-    ``buckets``: the record of each, and where in ``uids`` its members stand. To be iterated once.
+    ``buckets``: the record of each, and where in ``uids`` its members stand, ascending. To be iterated once.
     """
 
     uids: list[bytes]
@@ -120,7 +120,10 @@ def member_groups(
             for ordinals, uids in uid_batches(snapshot, members):
                 yield MemberGroup(uids, iter([(record, np.arange(len(ordinals)))]))
         else:
-            yield _named(snapshot, group)
+            named = _named(snapshot, group)
+            yield named
+            named.uids.clear()  # before the next ones are looked for
+        group.clear()
 
 
 def _grouped(sets: Iterator[Members], uids_max: int) -> Iterator[list[Members]]:
@@ -145,15 +148,15 @@ def _named(snapshot: Snapshot, group: list[Members]) -> MemberGroup:
         ordinals.append(some)
         uids += names
     known = np.concatenate(ordinals) if ordinals else np.empty(0, np.uint32)
+    # In the order of ordinals, in which buckets go through them: what is made of them then lies in this order, too.
     order = np.argsort(known)
-    return MemberGroup(uids, _placed(group, known[order], order))
+    return MemberGroup([uids[at] for at in order.tolist()], _placed(group, known[order]))
 
 
-def _placed(group: list[Members], known: U32Array, order: I64Array) -> Iterator[tuple[CountRecord, I64Array]]:
-    """Where the members of each bucket stand. ``known``: ordinals, ascending; ``order``: where the uid of each is."""
+def _placed(group: list[Members], known: U32Array) -> Iterator[tuple[CountRecord, I64Array]]:
+    """Where the members of each bucket stand. ``known``: ordinals, ascending."""
     for record, members in group:
         own: U32Array = np.frombuffer(members.to_array(), np.uint32)
         places = np.searchsorted(known, own)
         places[places == len(known)] = 0
-        is_known = known[places] == own if len(known) else np.zeros(len(own), np.bool_)
-        yield record, order[places[is_known]]
+        yield record, places[known[places] == own] if len(known) else places[:0]
