@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help install test-tools compiled demo test test-web coverage lint bench bench-peers profile soak dist clean
+.PHONY: help install test-tools compiled demo test test-web test-exports coverage lint bench bench-peers profile soak dist clean
 MAKEFLAGS += --no-print-directory
 
 PY := .venv/bin/python
@@ -34,6 +34,11 @@ test: test-tools compiled ## run all tests but the long ones
 test-web: test-tools compiled ## test the page and its API, in a browser where there is one
 	@WEB_TEST_REQUESTS=$${WEB_TEST_REQUESTS:-10000} $(PY) -m pytest -q -m "not soak" -n $(JOBS) --dist loadfile \
 		--benchmark-disable tests/web tests/kafka/test_page.py
+
+# Whoever reads them is in .venv-bench, 1.3 GB: so `make test` leaves this out unless that is there already.
+test-exports: test-tools compiled ## test that DuckDB, ClickHouse, Polars and pyroaring read exports
+	@python=$$(sh tools/find_python.sh) && "$$python" tools/make_venv.py bench
+	@EXPORT_TESTS=required $(PY) -m pytest -q -m "not soak" -n $(JOBS) --dist loadfile --benchmark-disable tests/exports
 
 # Hundreds of programs that the tests start load it, also where PYTHONDONTWRITEBYTECODE forbids them to write it.
 compiled: test-tools

@@ -18,6 +18,7 @@ EXTRAS = {
     "plotext": "MIT",
     "plotly": "MIT",
     "prometheus-client": "Apache-2.0 AND BSD-2-Clause",
+    "pyarrow": "Apache-2.0",
     "starlette": "BSD-3-Clause",
     "uvicorn": "BSD-3-Clause",
 }
@@ -97,14 +98,14 @@ def table(title: str, rows: dict[str, str]) -> str:
 def main() -> None:
     sections = locked()
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
-    asked = {re.split(r"[<>=\[]", line)[0] for key in ("kafka", "plot", "http") for line in extras[key]}
+    asked = {re.split(r"[<>=\[]", line)[0] for key in ("kafka", "plot", "parquet", "http") for line in extras[key]}
     pages = [
         HEAD,
         table(
             "Installed with uniqdb (the packages that build it included)",
             {n: licence(n) for n in sections["install"]},
         ),
-        table("Extras: kafka, plot, http", {name: EXTRAS[name] for name in asked}),
+        table("Extras: kafka, plot, parquet, http", {name: EXTRAS[name] for name in asked}),
         table("Tests and checks only; never distributed", {name: licence(name) for name in sections["test"]}),
         table("Compared with by bench/ only; never distributed", PEERS),
     ]

@@ -21,6 +21,7 @@ from uniqdb_cli.demo import demo
 from uniqdb_cli.dev_broker import dev_broker_app
 from uniqdb_cli.dump import dump
 from uniqdb_cli.exists import exists
+from uniqdb_cli.export import export_app
 from uniqdb_cli.forget import forget
 from uniqdb_cli.generate import generate
 from uniqdb_cli.info import info
@@ -124,6 +125,7 @@ app.command()(dump)
 app.command()(load)
 app.command()(merge)
 app.command("sum")(sum_stores)
+app.add_typer(export_app, name="export")
 app.command()(produce)
 app.command()(subscribe)
 app.add_typer(topics_app, name="topics")

@@ -162,7 +162,7 @@ def write_counts(records: Iterable["CountRecord"], form: OutputFormat, end_text:
         for record in records:
             sys.stdout.write(f"{record.count}\n")
     else:
-        _write_csv(records)
+        write_csv(records, sys.stdout)
 
 
 def write_array(objects: Iterable[bytes]) -> None:
@@ -192,18 +192,21 @@ def write_dicts(found: Iterable[dict[str, Any]], columns: Sequence[str], form: O
         sys.stdout.writelines(one.decode() + "\n" for one in objects)
 
 
-def _write_csv(records: Iterable["CountRecord"]) -> None:
+def write_csv(records: Iterable["CountRecord"], out: IO[str]) -> int:
+    """Counts as CSV with a line of names; how many there were."""
     import csv
 
     from uniqdb.record import CountRecord
 
-    names = CountRecord.__struct_fields__
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    names, number = CountRecord.__struct_fields__, 0
+    writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)
     for record in records:
         values = record.to_dict()
         values["complete"] = "true" if record.complete else "false"
         writer.writerow([values.get(name, "") for name in names])
+        number += 1
+    return number
 
 
 def _write_tables(records: Iterator["CountRecord"], end_text: Callable[[int], str]) -> None:

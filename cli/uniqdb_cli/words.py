@@ -17,6 +17,23 @@ class OutputFormat(StrEnum):
     VALUE = "value"
 
 
+class ExportFormat(StrEnum):
+    """The files of an export."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+class SetsFormat(StrEnum):
+    """The files of an export of sets."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+    CLICKHOUSE = "clickhouse"
+
+
 class TsUnit(StrEnum):
     """The unit of event times in the input."""
 

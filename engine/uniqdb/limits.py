@@ -172,6 +172,10 @@ UID_CACHE_ENTRIES = 1_000_000
 MEMBERS_CACHE_BUCKETS = 20_000
 """A writer remembers at most so many buckets: more cost the garbage collector more than they save."""
 MEMBERS_CACHE_BYTES = 256 * 1024 * 1024
+EXPORT_UIDS_BYTES = 256 * 1024 * 1024
+"""An export holds about so much of uids, and goes through the dictionary again for more."""
+EXPORT_MEMBERS_MAX, EXPORT_BUCKETS_MAX = 16_000_000, 20_000
+"""... and so many members, in so many buckets, as sets."""
 SEEN_UIDS_MAX, SEEN_UID_CHARACTERS_MAX = 32 * 1024, 128
 """So many uids that were asked for are remembered, if they are no longer than this: `uniqdb.seen_uids`."""
 

@@ -85,20 +85,24 @@ class Reader:
         """
         with self._lock:
             kind = granularity if isinstance(granularity, Granularity) else Granularity.from_word(granularity)
+            start_s, end_s = self.series_edges(kind, start, end)
+            if start_s >= end_s:
+                return iter(())
+            return in_chunks(self._lock, self.answers.series(kind, start_s, end_s, fill=fill))
+
+    def series_edges(self, kind: Granularity, start: Moment | None, end: Moment | None) -> tuple[int, int]:
+        """``[start_s, end_s)`` of a series; empty if the start is not before the end, or there is nothing to go by."""
+        with self._lock:
             state = self.answers.state
             start_s = parse_edge(self._zone, start, is_end=False) if start is not None else None
             end_s = parse_edge(self._zone, end, is_end=True) if end is not None else None
             if state.event_time_s_min is None or state.event_time_s_max is None:
-                if start_s is None or end_s is None:
-                    return iter(())
-            else:
-                if start_s is None:
-                    start_s = self._zone.bucket_at(kind, state.event_time_s_min).start_s
-                if end_s is None:
-                    end_s = self._zone.bucket_at(kind, state.event_time_s_max).end_s
-            if start_s >= end_s:
-                return iter(())
-            return in_chunks(self._lock, self.answers.series(kind, start_s, end_s, fill=fill))
+                return (0, 0) if start_s is None or end_s is None else (start_s, end_s)
+            if start_s is None:
+                start_s = self._zone.bucket_at(kind, state.event_time_s_min).start_s
+            if end_s is None:
+                end_s = self._zone.bucket_at(kind, state.event_time_s_max).end_s
+            return start_s, end_s
 
     def members(self, granularity: str | Granularity, start: Moment) -> Iterator[str]:
         """The uids of the bucket that holds ``start``, in no order. Cost: its set and one scan of the dictionary."""

@@ -30,7 +30,7 @@ from uniqdb.limits import ORDINAL_MAX, UID_CACHE_ENTRIES
 from uniqdb.store import ReadView
 from uniqdb.uid_batch import Uids, texts
 from uniqdb.uid_cache import UidCache
-from uniqdb.uid_fragment import I64Array, U64Array, UidColumns
+from uniqdb.uid_fragment import ENTRY_BYTES, I64Array, U32Array, U64Array, UidColumns
 from uniqdb.uid_lookup import HASH_MAX, Layout, UidLookup, directory_of, payload_of, read_layout
 from uniqdb.uid_probe import UidShape
 
@@ -163,12 +163,24 @@ class UidDictionary:
     # ------------------------------------------------------------ the way back
     def uids_of(self, view: ReadView, ordinals: BitMap) -> Iterator[tuple[int, bytes]]:
         """(ordinal, uid) of every ordinal in the set: one sequential scan of the dictionary, in no order."""
+        for numbers, uids in self.batches_of(view, ordinals):
+            yield from zip(numbers.tolist(), uids, strict=True)
+
+    def batches_of(self, view: ReadView, ordinals: BitMap) -> Iterator[tuple[U32Array, list[bytes]]]:
+        """The same, a fragment of the dictionary at a time: ordinals and their uids."""
         wanted = np.zeros(self.row(view).next_ordinal, np.bool_)
         wanted[np.frombuffer(ordinals.to_array(), np.uint32)] = True
         for _, columns in self.scan(view):
             hits = np.flatnonzero(wanted[columns.ordinals])
             if len(hits):
-                yield from zip(columns.ordinals[hits].tolist(), columns.uids(hits), strict=True)
+                yield columns.ordinals[hits], columns.uids(hits)
+
+    def uid_bytes_mean(self, view: ReadView) -> float:
+        """How many bytes a uid has, on average over the partitions and the young unit; 0 where there are none."""
+        keys = [YOUNG_KEY, *map(partition_key, self.layout(view).first_hashes.tolist())]
+        directories = [directory_of(view, key) for key in keys]
+        entries = sum(one.entries for one in directories)
+        return sum(one.payload_bytes for one in directories) / entries - ENTRY_BYTES if entries else 0.0
 
     def entries(self, view: ReadView) -> int:
         """How many uids there are. Cost: a directory row for each partition, and the hashes of what drains."""

@@ -20,6 +20,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+ELSEWHERE = {"docs/exports.md": "needs pyarrow, DuckDB, Polars and ClickHouse; tests/exports runs it where these are"}
+"""Pages that another test runs, and why."""
 NOT_RUN = {
     "git clone": "the clone is this tree",
     "cd uniqdb": "as above",
@@ -31,6 +33,7 @@ NOT_RUN = {
     "uniqdb serve-http": "has no end; tests/web runs it",
     "curl ": "asks that server; tests/web asks it the same",
     'python -m pip install "uniqdb[http]"': "the environment of the test run takes its place",
+    "python -m pip install pyarrow": "as above",
     "openssl rand": "needs openssl; tests/web makes a token",
     "uniqdb dev-broker": "tests/kafka/test_dev_broker.py runs the README's way with it",
     "uniqdb generate --visits 5000 ": "as above",
@@ -83,13 +86,11 @@ def same_lines(shown: list[str], printed: list[str]) -> bool:
     return len(shown) == len(printed) and all(map(re.fullmatch, patterns, printed))
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment_of(folder: Path, python: str | Path) -> dict[str, str]:
     """``uniqdb`` on the path, no setting from outside."""
-    folder = tmp_path / "bin"
     folder.mkdir()
     program = folder / "uniqdb"
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m uniqdb_cli "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(str(python))} -m uniqdb_cli "$@"\n')
     program.chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("UNIQDB_")}
     sources = os.pathsep.join([str(ROOT / "engine"), str(ROOT / "cli")])
@@ -97,12 +98,12 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**kept, "PATH": path, "PYTHONPATH": sources, "COLUMNS": "100", "PYTHONUTF8": "1"}
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_page_does_what_it_shows(page: str, tmp_path: Path, environment: dict[str, str]) -> None:
-    here = tmp_path / "here"
+def assert_page_does_what_it_shows(page: str, folder: Path, python: str | Path = sys.executable) -> None:
+    """Run a page's blocks in an empty folder."""
+    here, environment = folder / "here", environment_of(folder / "bin", python)
     here.mkdir()
     for step in filter(is_run, steps_of((ROOT / page).read_text("utf-8"))):
-        command = ["/bin/sh", "-c", step.code] if step.kind == "shell" else [sys.executable, "-c", step.code]
+        command = ["/bin/sh", "-c", step.code] if step.kind == "shell" else [str(python), "-c", step.code]
         done = subprocess.run(
             command,
             cwd=here,
@@ -119,6 +120,11 @@ def test_page_does_what_it_shows(page: str, tmp_path: Path, environment: dict[st
             printed.pop()
         if step.shown is not None:
             assert same_lines(step.shown, printed), f"{page}: {step.code}\nprinted " + "\n".join(printed)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in ELSEWHERE])
+def test_page_does_what_it_shows(page: str, tmp_path: Path) -> None:
+    assert_page_does_what_it_shows(page, tmp_path)
 
 
 def test_readme_has_something_to_run() -> None:
@@ -139,6 +145,7 @@ def test_a_wrong_output_is_noticed() -> None:
 
 
 def test_every_exception_is_used() -> None:
+    assert [page for page in ELSEWHERE if page not in PAGES] == []
     commands = [step.code for page in PAGES for step in steps_of((ROOT / page).read_text("utf-8"))]
     assert [begin for begin in NOT_RUN if not any(code.startswith(begin) for code in commands)] == []
 

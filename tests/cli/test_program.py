@@ -35,7 +35,7 @@ COMMANDS = [
     *("completion", "serve-stream", "publish-trailing", "serve-http", "sweep", "forget", "compact"),
     "migrate",
     *("backup", "restore", "dump", "load", "merge", "sum", "produce", "subscribe"),
-    *("topics", "dev-broker", "quarantine", "clock", "config"),
+    *("export", "topics", "dev-broker", "quarantine", "clock", "config"),
 ]
 HEAVY = {
     "numpy",
@@ -48,6 +48,7 @@ HEAVY = {
     "tomllib",
     "starlette",
     "uvicorn",
+    "pyarrow",
 }
 
 

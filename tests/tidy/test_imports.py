@@ -92,7 +92,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 *("again", "standing", "backup", "restore"),
                 *("repair", "rebuilt_buckets", "rebuilt_rows", "rebuilt_uids", "examination"),
                 *("content", "sorted_uids", "uid_runs", "assembly", "dump_format", "dump", "dump_reading", "loading"),
-                *("merging", "summing"),
+                *("merging", "summing", "exporting"),
             }
         ),
     ),
@@ -112,6 +112,7 @@ DOORS = {
     "uvicorn": {"uniqdb_cli.web.server"},
     "starlette": {f"uniqdb_cli.web.{name}" for name in ("app", "gate", "responses", "server")},
     "plotly": {"uniqdb_cli.web.assets"},
+    "pyarrow": {"uniqdb_cli.export_parquet"},
 }
 
 # Only the ingest driver and the command line read the wall clock; everything else is given the time.

@@ -34,6 +34,13 @@ def test_soak_runs_and_leaves_its_figures(tmp_path: Path) -> None:
     assert [line for line in judged if "problems" in line and "MISSED" in line] == []
 
 
+def test_exports_are_measured_and_agree() -> None:
+    sizes = ["--days=40", "--uids=60", "--visits-per-day=30", "--rounds=2"]
+    out = run(BENCH / "exports.py", *sizes)
+    assert "results_agree                  1" in out
+    assert sum(line.startswith("| ") for line in out.splitlines()) in (6, 9), "with and without Parquet"
+
+
 @pytest.mark.usefixtures("programs")
 def test_naive_program_agrees_with_the_oracle(tmp_path: Path) -> None:
     naive, path, model = load("naive"), tmp_path / "visits.jsonl", Model()
