@@ -1,10 +1,12 @@
-# Everything runs inside .venv, which `make install` builds, and .venv-bench; nothing is installed anywhere else.
+# Everything runs inside .venv, which `make install` builds, and the likes of .venv-bench beside it; nothing is installed
+# anywhere else.
 # Paths are relative throughout: make cannot handle a space in the path of a target.
 
 SHELL := /bin/sh
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help install test-tools compiled demo test test-web test-exports coverage lint bench bench-peers profile soak dist clean
+.PHONY: help install test-tools docs-tools compiled demo test test-all test-web test-exports test-docs docs coverage \
+	lint bench bench-peers profile soak dist clean
 MAKEFLAGS += --no-print-directory
 
 PY := .venv/bin/python
@@ -24,6 +26,9 @@ install: ## build .venv with the uniqdb command (.venv/bin/uniqdb)
 test-tools:
 	@python=$$(sh tools/find_python.sh) && "$$python" tools/make_venv.py test
 
+docs-tools:
+	@python=$$(sh tools/find_python.sh) && "$$python" tools/make_venv.py docs
+
 demo: install ## generate and ingest a million visits, then ask questions
 	@.venv/bin/uniqdb demo
 
@@ -39,6 +44,16 @@ test-web: test-tools compiled ## test the page and its API, in a browser where t
 test-exports: test-tools compiled ## test that DuckDB, ClickHouse, Polars and pyroaring read exports
 	@python=$$(sh tools/find_python.sh) && "$$python" tools/make_venv.py bench
 	@EXPORT_TESTS=required $(PY) -m pytest -q -m "not soak" -n $(JOBS) --dist loadfile --benchmark-disable tests/exports
+
+# TEST_ALL_OPTIONS="--only 3.12 -- tests/unit": one of them, some of the tests.
+test-all: ## run the tests with every Python from 3.11 on that is found, each in its own environment
+	@python=$$(sh tools/find_python.sh) && "$$python" tools/test_all.py --jobs $(JOBS) $(TEST_ALL_OPTIONS)
+
+docs: docs-tools ## build the site of the documents into build/site, and check its links
+	@.venv-docs/bin/python tools/docs_site.py
+
+test-docs: test-tools compiled docs-tools ## run the notebook and check its charts, and check the site
+	@$(PY) -m pytest -q -m docs --benchmark-disable tests/docs
 
 # Hundreds of programs that the tests start load it, also where PYTHONDONTWRITEBYTECODE forbids them to write it.
 compiled: test-tools
@@ -74,6 +89,6 @@ dist: test-tools ## build the wheel and the source archive into dist/
 	@$(PY) -m build --no-isolation --outdir dist .
 
 clean: ## remove all that make has made, .venv included
-	@rm -rf .venv .venv.new .venv.old .venv-bench .venv-bench.new .venv-bench.old .venv.lock dist build htmlcov uniqdb-demo .coverage .coverage.* \
-		.pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	@rm -rf .venv .venv.new .venv.old .venv-bench .venv-bench.* .venv-docs .venv-docs.* .venv-3.* .venv.lock \
+		dist build htmlcov uniqdb-demo .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	@find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

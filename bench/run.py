@@ -1,4 +1,5 @@
-"""What ``make bench`` runs: ingest against a dict of sets, single operations, new uids; a couple of minutes in all.
+"""What ``make bench`` runs: ingest against a dict of sets, single operations, new uids, the start of the command line;
+a couple of minutes in all.
 
     .venv/bin/python bench/run.py [--quick]
 
@@ -58,6 +59,7 @@ PROGRAMS = (
         ("bench/new_uids.py", "--uids=1000000"),
         ("--uids=10000", "--per-commit=1000"),
     ),
+    Program("the start of the command line", ("bench/startup.py",), ("--rounds=1",)),
 )
 
 

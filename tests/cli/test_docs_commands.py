@@ -10,8 +10,11 @@ import importlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +27,11 @@ ELSEWHERE = {"docs/exports.md": "needs pyarrow, DuckDB, Polars and ClickHouse; t
 """Pages that another test runs, and why."""
 NOT_RUN = {
     "git clone": "the clone is this tree",
+    "git pull": "as above",
+    "conda ": "needs conda",
+    "python -m pip install ipykernel": "make test-docs runs the notebook in an environment that has it",
+    "python -m pip install '.[notebook]'": "as above",
+    "python -m ipykernel install": "writes into the home directory; as above",
     "cd uniqdb": "as above",
     "make": "builds environments and runs this very test; the build server runs it",
     ". .venv/bin/activate": "the environment of the test run takes its place",
@@ -41,10 +49,18 @@ NOT_RUN = {
     "uniqdb subscribe": "as above",
     "uniqdb produce": "as above",
     "uniqdb topics": "as above",
-    "docker compose": "needs a Docker daemon; tests/unit/test_deploy.py runs it where there is one",
+    "docker ": "needs a Docker daemon; tests/unit/test_deploy.py runs compose where there is one",
+    "uniqdb ingest --follow": "has no end; tests/stream follows files",
+    "psql ": "needs a PostgreSQL with that table; the page's Python does the same with SQLite",
+    "sqlite3 ": "needs a file with that table; as above",
+    "sudo ": "changes the machine; tests/kafka/test_service_manager.py runs the service under a manager of its own",
+    "systemctl ": "as above",
+    "journalctl ": "as above",
 }
 """Beginnings of commands that are shown but not run, and why."""
-BLOCK = re.compile(r"^```(console|sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NEEDS = {"redis-cli": "redis-server"}
+"""Programs that pages use and not every machine has, and what to install for them. The build server has them."""
+BLOCK = re.compile(r"^( *)```(console|sh|python)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 PRINTED = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
 
 
@@ -58,7 +74,8 @@ class Step:
 
 
 def steps_of(page: str) -> Iterator[Step]:
-    for kind, body in BLOCK.findall(page):
+    for indent, kind, indented in BLOCK.findall(page):
+        body = re.sub(rf"^{indent}", "", indented, flags=re.MULTILINE)
         if kind == "python":
             yield Step(kind, body, PRINTED.findall(body))
         elif kind == "sh":
@@ -98,11 +115,45 @@ def environment_of(folder: Path, python: str | Path) -> dict[str, str]:
     return {**kept, "PATH": path, "PYTHONPATH": sources, "COLUMNS": "100", "PYTHONUTF8": "1"}
 
 
+@contextlib.contextmanager
+def redis_of_our_own(environment: dict[str, str]) -> Iterator[None]:
+    """A Redis that is asked through a socket in a file, so that `redis-cli` meets it and no other."""
+    folder = Path(environment["PATH"].partition(os.pathsep)[0])
+    # A path in tmp_path may be too long for a socket.
+    with tempfile.TemporaryDirectory(prefix="redis-") as place:
+        socket, client = Path(place) / "socket", shutil.which("redis-cli")
+        command = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", place]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+            try:
+                patience_s = time.monotonic() + 30
+                while not socket.exists() and time.monotonic() < patience_s:
+                    time.sleep(0.05)
+                program = folder / "redis-cli"
+                program.write_text(f'#!/bin/sh\nexec {client} -s {socket} "$@"\n')
+                program.chmod(0o755)
+                yield
+            finally:
+                server.terminate()
+
+
 def assert_page_does_what_it_shows(page: str, folder: Path, python: str | Path = sys.executable) -> None:
-    """Run a page's blocks in an empty folder."""
-    here, environment = folder / "here", environment_of(folder / "bin", python)
+    """Run a page's blocks in an empty folder, beside a Redis if it has one asked."""
+    here, environment, text = folder / "here", environment_of(folder / "bin", python), (ROOT / page).read_text("utf-8")
     here.mkdir()
-    for step in filter(is_run, steps_of((ROOT / page).read_text("utf-8"))):
+    with contextlib.ExitStack() as stack:
+        for program, package in NEEDS.items():
+            if f"$ {program} " in text or f'"{program}"' in text:
+                if shutil.which(program) is None or shutil.which(package) is None:
+                    assert not os.environ.get("CI"), f"{page} needs {package}: .ci/run installs it"
+                    pytest.skip(f"needs {package}")
+                stack.enter_context(redis_of_our_own(environment))
+        run_page(page, list(filter(is_run, steps_of(text))), (here, python), environment)
+
+
+def run_page(page: str, steps: list[Step], where: tuple[Path, str | Path], environment: dict[str, str]) -> None:
+    """Run the blocks in a folder, those of Python by this program."""
+    here, python = where
+    for step in steps:
         command = ["/bin/sh", "-c", step.code] if step.kind == "shell" else [str(python), "-c", step.code]
         done = subprocess.run(
             command,

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def files() -> list[str]:
     ("name", "content", "words"),
     [
         ("other.jsonl", b'{"time":1468244384,"visitor":"a"}\n', ["--ts-field time", "--uid-field visitor"]),
-        ("ms.jsonl", b'{"ts":1468244384000,"uid":"a"}\n', ["look like milliseconds: --ts-unit ms"]),
+        ("ms.jsonl", b'{"ts":1468244384000,"uid":"a"}\n', ["look like milliseconds: try --ts-unit ms;"]),
         ("table.csv", b"ts,uid\n1468244384,a\n", ["one JSON object per line"]),
         ("false.gz", VISITS.encode(), ["named like a gzip file but is none"]),
         ("false.zst", gzip.compress(VISITS.encode()), ["named like a zstd file but is none"]),
@@ -216,3 +217,37 @@ def test_a_pipe_that_drips_can_be_interrupted(run: Run, process_environment: dic
     assert process.returncode == 130, errors
     assert "what was read is committed; a pipe cannot be continued" in errors
     assert run("query", "--by", "year").stdout.count('"visits":50') == 1
+
+
+@pytest.mark.parametrize(
+    ("record", "advice"),
+    [
+        (
+            {"timestamp": 1_468_244_384_123, "user_id": "a"},
+            "values around 1.5e+12 look like milliseconds: try --ts-field timestamp --ts-unit ms --uid-field user_id;",
+        ),
+        ({"meta": {"at": 1_468_244_384}, "user": {"id": 7}}, "try --ts-field meta.at --uid-field user.id;"),
+        ({"ts": "1468244384000000", "uid": 1}, "values around 1.5e+15 look like microseconds: try --ts-unit us;"),
+        ({"ts": "2016-07-11T13:39:44Z", "uid": 1}, "look like ISO 8601: try --ts-unit iso8601;"),
+        ({"event time": 1_468_244_384, "client": "a"}, "try --ts-field 'event time'; name the uid with --uid-field;"),
+        (
+            {"page_id": 1, "created_at": "2016-07-11"},
+            "2016-07-11 look like ISO 8601: try --ts-field created_at --ts-unit iso8601;",
+        ),
+        ({"a": 1, "b": 2}, "name the time with --ts-field; name the uid with --uid-field;"),
+        ({"ts": 1_468_244_384, "uid": ""}, "check the values of the time and the uid;"),
+        # What cannot be shown as it is cannot be typed either.
+        ({"time\x1b": 1_468_244_384, "uid": "a"}, "name the time with --ts-field;"),
+    ],
+)
+def test_the_advice_on_a_refused_input_can_be_typed(
+    run: Run, write_lines: Callable[..., Path], record: dict[str, object], advice: str
+) -> None:
+    write_lines("v.jsonl", [record])
+    done = run("ingest", "v.jsonl")
+    assert done.exit_code == 65
+    assert advice in done.stderr
+    if "; try " in done.stderr or ": try " in done.stderr:
+        flags = shlex.split(advice.split("try ")[1].split(";", maxsplit=1)[0])
+        again = run("ingest", "v.jsonl", *flags)
+        assert again.exit_code == (65 if "name the uid" in done.stderr else 0), again.stderr

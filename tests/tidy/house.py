@@ -12,7 +12,6 @@ SOURCE_ROOTS = (ROOT / "engine", ROOT / "cli")
 
 # Without git (a source archive) the tree is walked instead, and these are what git would leave out.
 _IGNORED_FOLDERS = {".git", "uniqdb-demo", "dist", "build", "htmlcov", "__pycache__"}
-_IGNORED_FOLDERS |= {f".venv{name}{state}" for name in ("", "-bench") for state in ("", ".new", ".old")}
 _IGNORED_ENDINGS = ("_cache", ".uniqdb", ".egg-info", ".hypothesis", ".benchmarks")
 
 
@@ -34,10 +33,14 @@ def project_files() -> tuple[Path, ...]:
 
 def _walk() -> Iterator[Path]:
     for folder, folders, files in os.walk(ROOT):
-        folders[:] = [name for name in folders if name not in _IGNORED_FOLDERS and not name.endswith(_IGNORED_ENDINGS)]
+        folders[:] = [name for name in folders if not _is_ignored(name)]
         for name in files:
             if not name.endswith((".pyc", ".coverage", ".venv.lock")):
                 yield (Path(folder) / name).relative_to(ROOT)
+
+
+def _is_ignored(name: str) -> bool:
+    return name in _IGNORED_FOLDERS or name.startswith(".venv") or name.endswith(_IGNORED_ENDINGS)
 
 
 @cache

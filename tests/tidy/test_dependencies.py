@@ -56,6 +56,16 @@ def test_the_peers_of_benchmarks_have_a_lock_of_their_own() -> None:
     assert locked_names(text) == set(maker["PEERS"])
 
 
+def test_the_site_and_the_notebook_have_a_lock_of_their_own() -> None:
+    text = (ROOT / "docs/constraints.txt").read_text("utf-8")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    wanted_names = {canonical(line) for extra in ("docs", "notebook") for line in extras[extra]}
+    assert wanted_names - locked_names(text) == set(), "run tools/lock.py docs"
+    assert malformed_lines(text) == []
+    maker = runpy.run_path(str(ROOT / "tools/licences.py"))
+    assert locked_names(text) == set(maker["DOCS"])
+
+
 def test_every_dependency_has_its_licence_listed() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     extras = settings["project"]["optional-dependencies"].values()

@@ -12,7 +12,7 @@ from tidy.house import modules, syntax
 
 # Lowest first. A module imports from its own layer or from those before it; a new module is entered here.
 LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("words", frozenset({"errors", "limits", "options", "shard"})),
+    ("words", frozenset({"errors", "limits", "options", "platforms", "shard"})),
     (
         "pure",
         frozenset(

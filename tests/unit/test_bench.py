@@ -15,7 +15,8 @@ from model import Model
 
 def test_bench_runs() -> None:
     out = run(BENCH / "run.py", "--quick")
-    assert out.count("== ") == 3
+    assert out.count("== ") == 4
+    assert "help_s  " in out
     assert "results_agree                  1" in out
     assert "8 passed" in out
 
