@@ -18,8 +18,9 @@ from uniqdb.granularity import Bucket, Granularity
 from uniqdb.limits import EXPORT_BUCKETS_MAX, EXPORT_MEMBERS_MAX, EXPORT_UIDS_BYTES
 from uniqdb.lost_names import assert_named
 from uniqdb.lost_times import LostTimes, lost_to_damage
-from uniqdb.reading import Moment, Snapshot
+from uniqdb.moments import Moment
 from uniqdb.record import CountRecord
+from uniqdb.snapshot import Snapshot
 from uniqdb.uid_fragment import I64Array, U32Array
 
 Members: TypeAlias = tuple[CountRecord, BitMap]
