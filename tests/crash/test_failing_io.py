@@ -46,3 +46,13 @@ def test_a_writer_opens_and_closes_where_nothing_can_be_written(store_path: Path
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     uniqdb.open(store_path).close()
+
+
+def test_a_handle_whose_lmdb_has_given_up_says_so_and_can_be_closed(tmp_path: Path) -> None:
+    """Asking raised an error of LMDB's own, and with visits that waited the handle could not be closed any more."""
+    root = tmp_path / "root"
+    root.mkdir()
+    *heard, more, seen = json.loads(run(build(tmp_path), "panicking.py", root, str(root / "s.uniqdb")))
+    assert heard == ["CommitFailed 73", *["CannotWrite 73"] * 4]
+    assert more in (0, 1), "of a commit that failed at its very end nobody knows"
+    assert seen == [True, more == 1]
