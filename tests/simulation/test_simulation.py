@@ -15,7 +15,7 @@ from event_time_oracle import Oracle
 from event_time_streams import KINDS, Stream
 from simulation.judge import HeldVisit, Judge
 from simulation.run import outcomes, repeat_command, run_seed
-from simulation.world import INPUT, Seen, World, send, visit
+from simulation.world import INPUT, Seen, World, a_backup_is_made, send, visit
 
 Step = Callable[[World], None]
 STEPS = 400
@@ -72,10 +72,14 @@ def test_the_fast_judge_judges_as_the_slow_one(kind: str) -> None:
 def played(tmp_path: Path, script: list[Step]) -> World:
     """A run of these steps alone, one before each turn, in a world without other faults; everything is compared."""
     world = World(1, len(script), tmp_path)
-    world.cluster.trouble, world.steps_per_turn, world.script = 0.0, (1,), script
-    world.cluster.leaves_out, world.cluster.rng.random = False, lambda: 0.99  # type: ignore[method-assign]
+    calm(world, script)
     world.run()
     return world
+
+
+def calm(world: World, script: list[Step]) -> None:
+    world.cluster.trouble, world.steps_per_turn, world.script = 0.0, (1,), script
+    world.cluster.leaves_out, world.cluster.rng.random = False, lambda: 0.99  # type: ignore[method-assign]
 
 
 def wait(seconds: float) -> Step:
@@ -144,3 +148,26 @@ def test_a_gap_makes_what_was_published_incomplete(tmp_path: Path) -> None:
     world = played(tmp_path, [*script, visits(5), *[wait(2)] * 3])
     assert world.seen.lost_offsets == 1
     assert published_minute(world, seen[0] + 60)["complete"] is False
+
+
+def test_a_provisional_window_is_not_final_after_a_restore(tmp_path: Path) -> None:
+    """The window of a day that was not over was told to be final, and stayed so until the day was."""
+
+    def publish(world: World) -> None:
+        world.ask("publish-trailing", {})
+
+    def back_up(world: World) -> None:
+        a_backup_is_made(world)
+        world.wants_stop = True
+
+    def restored(world: World) -> None:
+        assert world.saved is not None
+        world._restore(*world.saved)
+
+    world = World(1, 12, tmp_path)
+    calm(world, [visits(60), publish, *[wait(2)] * 3, back_up, *[wait(2)] * 6])
+    world._between_lives = lambda: restored(world)  # type: ignore[method-assign]  # each time
+    world.run()
+    windows = [one for one in world.highest.values() if one["granularity"] == "window"]
+    assert len(windows) == 5
+    assert {(one["epoch"] > 1, one["status"]) for one in windows} == {(True, "provisional")}

@@ -119,6 +119,7 @@ class World:
         self.steps_per_turn: tuple[int, ...] = STEPS_PER_TURN
         self.pending: requests._Pending | None = None
         self.reset, self.finishing = "", False
+        self.broken: Exception | None = None
         self.is_dead = self.wants_stop = self.ends = False
         self.dies_at, self.disk_full_for = "", 0
         self.snapshots: list[tuple[uniqdb.Snapshot, list[Any]]] = []
@@ -151,6 +152,8 @@ class World:
             else:
                 raise Wrong("the service does not come to an end")
             self._final()
+        if self.broken is not None:
+            raise self.broken
         return self.seen
 
     @contextmanager
@@ -264,7 +267,7 @@ class World:
         restore(place, self.store, Restoring(int(self.time.wall_s), replace=True))
         # Buckets that only what is lost had are published still: nobody takes a key back that the store never had.
         self.orphans |= self.truth.rows().keys()
-        self.truth, self.request = truth.copy(), None
+        self.truth = truth.copy()
         self.seen.restored += 1
 
     def _expire_log(self, log: Any) -> None:
@@ -305,7 +308,11 @@ class World:
         def watched(opened: Any, changes: Any, *, based_on: int, is_upkeep: bool = False) -> None:
             commit(opened, changes, based_on=based_on, is_upkeep=is_upkeep)
             if self.db is not None and opened is self.db._store:
-                self._durable(opened, is_upkeep=is_upkeep)
+                try:
+                    self._durable(opened, is_upkeep=is_upkeep)
+                except Exception as error:  # one in the midst of a request would only be its answer
+                    self.broken = error
+                    raise
                 self._fault("after commit")
 
         return watched
@@ -482,6 +489,8 @@ class World:
 
     def _assert_window(self, record: dict[str, Any], epoch: int) -> None:
         inside = self.truth.days_between(record["start_ts"], record["end_ts"])
+        if record["status"] != "provisional" and record["end_ts"] > self.time.wall_s + 3 * DAY_S:
+            raise Wrong(f"a window of days to come is settled: {record}")
         is_settled = record["epoch"] == epoch and record["status"] != "provisional"
         if inside is not None and is_settled and record["count"] != len(inside):
             raise Wrong(f"published {record}, true {len(inside)}")
@@ -530,6 +539,8 @@ class Stepped(StreamService):
 # ---------------------------------------------------------------- steps
 def step(world: World) -> None:
     """One thing that happens."""
+    if world.broken is not None:
+        raise world.broken
     world.seen.steps += 1
     if world.seen.steps >= world.steps:
         world.wants_stop = True
