@@ -37,8 +37,10 @@ BUGS = (
         "stream/offset_fence.py",
         (
             (
-                "        expected = self.next_offsets[partition]\n        start = int(np.searchsorted(offsets, expected))\n",
-                "        start = 0\n        expected = int(offsets[0]) if len(offsets) else self.next_offsets[partition]\n",
+                "        expected = self.next_offsets[partition]\n"
+                "        start = int(np.searchsorted(offsets, expected))\n",
+                "        start = 0\n"
+                "        expected = int(offsets[0]) if len(offsets) else self.next_offsets[partition]\n",
             ),
         ),
         ("tests/unit/test_offset_fence.py::test_what_was_handed_out_before_is_trimmed", SIMULATION),
@@ -199,9 +201,12 @@ BUGS = (
 )
 
 
-def plant(bug: Planted, folder: Path) -> None:
-    """A copy of the source with the bug. Raises ValueError if it does not apply."""
-    for name in COPIED:
+def plant(bug: Planted, folder: Path, *, only_module: bool = False) -> None:
+    """A copy of the source, or of the module alone, with the bug. Raises ValueError if it does not apply."""
+    if only_module:
+        (folder / "engine" / "uniqdb" / bug.module).parent.mkdir(parents=True)
+        shutil.copy(ROOT / "engine" / "uniqdb" / bug.module, folder / "engine" / "uniqdb" / bug.module)
+    for name in () if only_module else COPIED:
         place = ROOT / name
         if place.is_dir():
             shutil.copytree(place, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"))
