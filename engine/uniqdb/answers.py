@@ -347,8 +347,7 @@ class Answers:
     def uids(self, ordinals: BitMap) -> Iterator[str]:
         """The uids of the ordinals, in no order: one sequential scan of the dictionary. Raises WindowNotKept."""
         assert_named(self.view, self.retention, ordinals)
-        found = self.facts.dictionary.uids_of(self.view, ordinals)
-        return in_chunks(self.facts.lock, (uid.decode() for _, uid in found))
+        return in_chunks(self.facts.lock, self.facts.dictionary.texts_of(self.view, ordinals))
 
 
 class UidSet:

@@ -164,11 +164,23 @@ class UidDictionary:
     def uids_of(self, view: ReadView, ordinals: BitMap) -> Iterator[tuple[int, bytes]]:
         """(ordinal, uid) of every ordinal in the set: one sequential scan of the dictionary, in no order."""
         wanted = np.zeros(self.row(view).next_ordinal, np.bool_)
+        if len(ordinals) and ordinals.max() >= len(wanted):
+            raise corrupt(Database.META, DICTIONARY_KEY, "a set has an ordinal that was never given out")
         wanted[np.frombuffer(ordinals.to_array(), np.uint32)] = True
-        for _, columns in self.scan(view):
+        for key, columns in self.scan(view):
+            if len(columns) and columns.ordinals.max() >= len(wanted):
+                raise corrupt(Database.UIDS, key, "it has an ordinal that was never given out")
             hits = np.flatnonzero(wanted[columns.ordinals])
             if len(hits):
                 yield from zip(columns.ordinals[hits].tolist(), columns.uids(hits), strict=True)
+
+    def texts_of(self, view: ReadView, ordinals: BitMap) -> Iterator[str]:
+        """The uids of `uids_of` as text."""
+        try:
+            for _, uid in self.uids_of(view, ordinals):
+                yield uid.decode()
+        except UnicodeDecodeError:
+            raise corrupt(Database.UIDS, b"", "a uid is not UTF-8") from None
 
     def entries(self, view: ReadView) -> int:
         """How many uids there are. Cost: a directory row for each partition, and the hashes of what drains."""
