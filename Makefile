@@ -80,9 +80,16 @@ bench-peers: ## measure against DuckDB, ClickHouse, Polars, LMDB, RocksDB, SQLit
 profile: test-tools compiled ## measure where the time of ingest goes, stage by stage
 	@$(PY) bench/profile_ingest.py $(PROFILE_OPTIONS)
 
-soak: test-tools ## run the long tests (many minutes)
+# `make soak SEEDS=20000 STEPS=1000`: only the simulation, so many seeds of it.
+STEPS ?= 1000
+soak: test-tools compiled ## run the long tests (many minutes); SEEDS=20000: only the simulation
+ifdef SEEDS
+	@$(PY) tests/simulation/run.py --seeds $(SEEDS) --steps $(STEPS)
+else
 	@$(PY) -m pytest -q -m soak --benchmark-disable tests
+	@$(PY) tests/simulation/run.py --seeds 2000 --steps $(STEPS)
 	@$(PY) bench/soak.py
+endif
 
 dist: test-tools ## build the wheel and the source archive into dist/
 	@rm -rf dist

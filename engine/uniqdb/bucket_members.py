@@ -58,7 +58,7 @@ def encode_members(members: BitMap) -> bytes:
 
 def decode_members(database: Database, key: bytes, entry: FragmentEntry, payload: bytes | memoryview) -> BitMap:
     """The set of a verified payload. Raises StoreCorrupt unless it holds exactly as many as its directory says."""
-    kind, data = payload[0], payload[4:]
+    kind, data = payload[0] if len(payload) else 0, payload[4:]
     try:
         if kind == MEMBERS_ROARING:
             members = BitMap.deserialize(data)  # type: ignore[arg-type]  # it takes any buffer; its stub says bytes

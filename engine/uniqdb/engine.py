@@ -17,7 +17,7 @@ from uniqdb.check import CheckReport, check_view
 from uniqdb.creation import write_new_store
 from uniqdb.errors import HandleClosed, UsageError
 from uniqdb.granularity import Granularity
-from uniqdb.handle_lock import HandleLock
+from uniqdb.handle_lock import HandleLock, closed_if_lost
 from uniqdb.info import StoreInfo, collect_info
 from uniqdb.limits import IMPLAUSIBLE_AHEAD_S
 from uniqdb.manifest import is_store
@@ -323,12 +323,16 @@ class Engine:
 
     # ------------------------------------------------------------ the end
     def close(self) -> None:
-        """Commit what waits and close. Calling it again does nothing. If the commit fails, the handle stays open."""
+        """Commit what waits and close. If the commit fails, the handle stays open, unless it can never succeed in it.
+
+        Calling it again does nothing.
+        """
         with self._lock:
             if self._writer is not None and not self._store.closed:
-                self._commit_pending()
-                self._calls.end()
-                self._commit_pending()
+                with closed_if_lost(self._store):
+                    self._commit_pending()
+                    self._calls.end()
+                    self._commit_pending()
             self._store.close()
 
     def __enter__(self) -> "Engine":

@@ -19,7 +19,7 @@ from xxhash import xxh3_64_intdigest
 
 from uniqdb.errors import StoreCorrupt
 from uniqdb.granularity import Granularity
-from uniqdb.limits import CHECKSUM_BLOCK_BYTES
+from uniqdb.limits import CHECKSUM_BLOCK_BYTES, EVENT_TIME_S_MAX, EVENT_TIME_S_MIN, ORDINAL_MAX
 
 assert sys.byteorder == "little", "columns are read in place, as little-endian"
 
@@ -208,15 +208,24 @@ UNIT_YOUNG = 0x10
 UNIT_PARTITION = 0x11
 
 
+_STARTS_S_MIN = EVENT_TIME_S_MIN - 8 * 86_400
+"""The week of the first visits begins in the year before, and years begin earlier east of Greenwich."""
+
+
 def bucket_key(granularity: Granularity, start_s: int) -> bytes:
     """Key in ``buckets`` and ``units``: granularity (1 byte), start (8 bytes; starts are never negative)."""
     return _UNIT_KEY.pack(granularity, start_s)
 
 
 def parse_bucket_key(key: Buffer) -> tuple[Granularity, int]:
-    """The inverse of `bucket_key`."""
-    code, start_s = _UNIT_KEY.unpack(bytes(key))
-    return Granularity(code), start_s
+    """The inverse of `bucket_key`. Raises StoreCorrupt."""
+    try:
+        code, start_s = _UNIT_KEY.unpack(bytes(key))
+        if not _STARTS_S_MIN <= start_s < EVENT_TIME_S_MAX:
+            raise ValueError(start_s)
+        return Granularity(code), start_s
+    except (StructError, ValueError):
+        raise corrupt(Database.BUCKETS, bytes(key), "this is no key of a bucket") from None
 
 
 def partition_key(first_hash: int) -> bytes:
@@ -281,7 +290,7 @@ class Directory:
     @classmethod
     def unpack(cls, key: bytes, payload: bytes) -> "Directory":
         """The inverse of `pack`."""
-        note, count, _ = _DIRECTORY_HEAD.unpack_from(payload)
+        note, count, _ = _DIRECTORY_HEAD.unpack_from(payload.ljust(_DIRECTORY_HEAD.size, b"\0"))
         if len(payload) != _DIRECTORY_HEAD.size + count * _DIRECTORY_ENTRY.size:
             raise corrupt(Database.UNITS, key, "the directory's length is not what its head says")
         rows = _DIRECTORY_ENTRY.iter_unpack(payload[_DIRECTORY_HEAD.size :])
@@ -350,7 +359,12 @@ class DictionaryRow(NamedTuple):
     @classmethod
     def unpack(cls, payload: bytes) -> "DictionaryRow":
         """The inverse of `pack`."""
-        return cls(*_DICTIONARY_ROW.unpack(payload))
+        if len(payload) != _DICTIONARY_ROW.size:
+            raise corrupt(Database.META, b"dictionary", "the row's length is wrong")
+        row = cls(*_DICTIONARY_ROW.unpack(payload))
+        if row.next_ordinal > ORDINAL_MAX + 1 or row.layout >= 2**63:
+            raise corrupt(Database.META, b"dictionary", "its numbers make no sense")
+        return row
 
 
 # ---------------------------------------------------------------- members

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from types import TracebackType
 from typing import TypeVar
@@ -59,3 +60,13 @@ def in_chunks(lock: HandleLock, items: Iterator[T]) -> Iterator[T]:
         if not chunk:
             return
         yield from chunk
+
+
+@contextmanager
+def closed_if_lost(store: Store) -> Iterator[None]:
+    """Where LMDB has given up, the store is closed before the error goes on: the handle can do nothing else."""
+    try:
+        yield
+    finally:
+        if store.is_lost:
+            store.close()

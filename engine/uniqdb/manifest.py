@@ -240,8 +240,13 @@ class WriterLock:
                 hint="wait until it ends, or open the store read-only",
             )
         self.held.add(_identity(os.fstat(self._descriptor)))
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._write(f"{os.getpid()}\n")
+
+    def _write(self, text: str) -> None:
+        """Say who holds it. On a disk that is full, or refuses, nobody is told, and the lock holds all the same."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, text.encode(), 0)
 
     def _take(self) -> bool:
         """Lock the file. Somebody who only looks whether it is locked has it for an instant: try again."""
@@ -268,7 +273,7 @@ class WriterLock:
         """Give the lock back. Calling it again does nothing."""
         if self._descriptor >= 0:
             self.held.discard(_identity(os.fstat(self._descriptor)))
-            os.ftruncate(self._descriptor, 0)
+            self._write("")
             os.close(self._descriptor)
             self._descriptor = -1
 

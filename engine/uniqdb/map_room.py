@@ -1,6 +1,6 @@
 """How large the map, and so the data file, may become."""
 
-from uniqdb.errors import CommitFailed
+from uniqdb.errors import CannotWrite, CommitFailed
 from uniqdb.limits import MAP_GROWTH_BYTES_MAX, SWEEP_RESERVE_BYTES_MIN, SWEEP_RESERVE_FRACTION
 
 
@@ -23,3 +23,11 @@ def no_room(max_bytes: int) -> CommitFailed:
         f"the store would become larger than max_store_bytes = {max_bytes:,} allows; the commit was undone",
         hint="raise max_store_bytes, or keep less and run `uniqdb sweep`",
     )
+
+
+PANICKED = "a failed write left LMDB's environment unusable"
+
+
+def panicked() -> CannotWrite:
+    """The error of whatever is asked of a handle after that."""
+    return CannotWrite(PANICKED, hint="close the handle, and open the store again: what was committed is in it")

@@ -30,7 +30,7 @@ from uniqdb.limits import (
     READ_TXN_AGE_S_MAX,
     READERS_MAX,
 )
-from uniqdb.map_room import grown_map_bytes, no_room
+from uniqdb.map_room import PANICKED, grown_map_bytes, no_room, panicked
 from uniqdb.page_walk import assert_pages, remove_stamp, write_stamp
 from uniqdb.read_view import Handle, OpenData, ReadView
 
@@ -233,6 +233,9 @@ class Store:
         except lmdb.MapResizedError:
             self._resize(0)
             return self._env.begin(buffers=True)
+        except lmdb.PanicError:
+            self._unusable = PANICKED
+            raise panicked() from None
 
     def _follow(self) -> None:
         """A reader looks, at most once a second, whether the data was replaced, and goes on in the new generation.
@@ -295,7 +298,7 @@ class Store:
                 if not self._grow(is_upkeep=is_upkeep):
                     raise no_room(self._max_bytes) from None
             except lmdb.PanicError as error:
-                self._unusable = "a failed write left LMDB's environment unusable"
+                self._unusable = PANICKED
                 raise CommitFailed(f"the commit failed: {error}", hint="close and reopen the store") from None
             except lmdb.Error as error:
                 hint = "make room on the disk, then commit again"
@@ -322,9 +325,16 @@ class Store:
         return self._closed
 
     def assert_usable(self) -> None:
-        """Raise HandleClosed unless the store is open in this very process."""
+        """Raise HandleClosed unless the store is open in this very process; CannotWrite after LMDB has given up."""
+        if self.is_lost:
+            raise panicked()
         if self._unusable:
             raise HandleClosed(self._unusable, hint="open the store again")
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether LMDB has given up: nothing can be done with this handle any more, but close it."""
+        return self._unusable is PANICKED
 
     def disown(self) -> None:
         """In a forked child: the handle is the parent's; using it, or LMDB's environment, would corrupt the store."""

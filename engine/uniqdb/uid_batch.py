@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from uniqdb.errors import StoreCorrupt
+
 I64Array = npt.NDArray[np.int64]
 U8Array = npt.NDArray[np.uint8]
 U16Array = npt.NDArray[np.uint16]
@@ -122,7 +124,12 @@ def _starts_of(lengths: npt.NDArray[np.uint16] | I64Array) -> I64Array:
 def gather(
     blob: npt.NDArray[np.uint8], offsets: U32Array | I64Array, lengths: npt.NDArray[np.uint16] | I64Array
 ) -> npt.NDArray[np.uint8]:
-    """The bytes of the entries one behind the other: one vectorised copy per distinct length."""
+    """The bytes of the entries one behind the other: one vectorised copy per distinct length.
+
+    Raises StoreCorrupt if they lie outside: checksums that hold prove nothing of what somebody else has made.
+    """
+    if len(offsets) and int((offsets + lengths.astype(np.int64)).max()) > len(blob):
+        raise StoreCorrupt("uids lie outside their fragment of the dictionary", hint="run `uniqdb check`")
     distinct = np.flatnonzero(np.bincount(lengths, minlength=1)).tolist()
     if len(distinct) == 1:
         windows = sliding_window_view(blob, distinct[0])

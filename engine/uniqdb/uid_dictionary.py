@@ -169,8 +169,12 @@ class UidDictionary:
     def batches_of(self, view: ReadView, ordinals: BitMap) -> Iterator[tuple[U32Array, list[bytes]]]:
         """The same, a fragment of the dictionary at a time: ordinals and their uids."""
         wanted = np.zeros(self.row(view).next_ordinal, np.bool_)
+        if len(ordinals) and ordinals.max() >= len(wanted):
+            raise corrupt(Database.META, DICTIONARY_KEY, "a set has an ordinal that was never given out")
         wanted[np.frombuffer(ordinals.to_array(), np.uint32)] = True
-        for _, columns in self.scan(view):
+        for key, columns in self.scan(view):
+            if len(columns) and columns.ordinals.max() >= len(wanted):
+                raise corrupt(Database.UIDS, key, "it has an ordinal that was never given out")
             hits = np.flatnonzero(wanted[columns.ordinals])
             if len(hits):
                 yield columns.ordinals[hits], columns.uids(hits)
@@ -181,6 +185,14 @@ class UidDictionary:
         directories = [directory_of(view, key) for key in keys]
         entries = sum(one.entries for one in directories)
         return sum(one.payload_bytes for one in directories) / entries - ENTRY_BYTES if entries else 0.0
+
+    def texts_of(self, view: ReadView, ordinals: BitMap) -> Iterator[str]:
+        """The uids of `uids_of` as text."""
+        try:
+            for _, uid in self.uids_of(view, ordinals):
+                yield uid.decode()
+        except UnicodeDecodeError:
+            raise corrupt(Database.UIDS, b"", "a uid is not UTF-8") from None
 
     def entries(self, view: ReadView) -> int:
         """How many uids there are. Cost: a directory row for each partition, and the hashes of what drains."""

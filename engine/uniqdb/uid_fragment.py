@@ -12,6 +12,7 @@ from struct import Struct
 import numpy as np
 import numpy.typing as npt
 
+from uniqdb.errors import StoreCorrupt
 from uniqdb.uid_batch import gather, offsets_of
 
 U64Array = npt.NDArray[np.uint64]
@@ -40,7 +41,9 @@ class UidColumns:
 
     @classmethod
     def parse(cls, payload: bytes | memoryview) -> "UidColumns":
-        """Views of the columns of a verified payload."""
+        """Views of the columns of a verified payload. Raises StoreCorrupt if it is not as long as it says."""
+        if len(payload) != size_bytes_of(payload[: _HEAD.size]):
+            raise StoreCorrupt("a fragment of the dictionary has a wrong length", hint="run `uniqdb check`")
         count, blob_bytes = _HEAD.unpack_from(payload)
         at = column_offsets(count)
         return cls(
@@ -96,6 +99,14 @@ def entries_in(payload: bytes | memoryview) -> int:
 def blob_bytes_in(payload: bytes | memoryview) -> int:
     """How many bytes of uids a payload says it has."""
     return int(_HEAD.unpack_from(payload)[1])
+
+
+def size_bytes_of(head: bytes | memoryview) -> int:
+    """How long a payload is that begins like this; 0 if that is no head."""
+    if len(head) < _HEAD.size:
+        return 0
+    count, blob_bytes = _HEAD.unpack_from(head)
+    return column_offsets(count)[-1] + int(blob_bytes)
 
 
 def column_offsets(count: int) -> tuple[int, int, int, int, int]:

@@ -23,7 +23,7 @@ from uniqdb.format import (
 )
 from uniqdb.limits import VERIFIED_FRAGMENTS_MAX
 from uniqdb.store import ReadView
-from uniqdb.uid_fragment import I64Array, Query, U64Array, entries_in, probe
+from uniqdb.uid_fragment import I64Array, Query, U64Array, entries_in, probe, size_bytes_of
 from uniqdb.uid_probe import ProbeTable, UidProbe, UidShape
 
 HASH_MAX = 2**64 - 1
@@ -256,7 +256,8 @@ def fragment_view(view: ReadView, unit_key: bytes, fragment: FragmentEntry) -> F
     """A listed fragment. Raises StoreCorrupt unless it has as many entries as its directory says."""
     key = fragment_key(unit_key, fragment.id)
     found = view.fragment(Database.UIDS, key)
-    if found.payload_bytes < 8 or entries_in(found.part(0, 8)) != fragment.entries:
+    head = found.part(0, 8) if found.payload_bytes >= 8 else b""
+    if entries_in(head) != fragment.entries or found.payload_bytes != size_bytes_of(head):
         raise corrupt(Database.UIDS, key, "the fragment does not hold as many entries as its directory says")
     return found
 

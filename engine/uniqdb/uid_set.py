@@ -53,8 +53,8 @@ class UidSet:
         origin = self._origin
         with origin.facts.lock:
             assert_named(origin.view, origin.retention, self.ordinals)
-            found = origin.facts.dictionary.uids_of(origin.view, self.ordinals)
-        return in_chunks(origin.facts.lock, (uid.decode() for _, uid in found))
+            found = origin.facts.dictionary.texts_of(origin.view, self.ordinals)
+        return in_chunks(origin.facts.lock, found)
 
     def __contains__(self, uid: object) -> bool:
         """Whether the visitor is one of them. Cost: one lookup in the dictionary."""

@@ -195,14 +195,14 @@ def test_new_partitions_are_picked_up(cluster: Cluster, topic: str) -> None:
     cluster.write(topic, [b"a"])
     with reading(cluster, topic) as source:
         found = read_to_end(source)
-        assert source.new_partitions() == []
+        assert source.new_partitions() == {}
         cluster.add_partitions(topic, 3)
         cluster.write(topic, [b"b", b"c"], 2)
         cluster.write(topic, [b"d"], 0)
         until(lambda: bool(found.extend(source.poll(0.1, 100)) or values(found, 2)))
         found += read_to_end(source)
-        assert source.new_partitions() == [1, 2]
-        assert source.new_partitions() == []
+        assert source.new_partitions() == {1: 0, 2: 0}
+        assert source.new_partitions() == {}
         assert source.facts.partition_count == 3
     assert (values(found, 0), values(found, 1), values(found, 2)) == ([b"a", b"d"], [], [b"b", b"c"])
 

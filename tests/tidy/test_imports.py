@@ -68,6 +68,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 ),
                 *(
                     "trailing",
+                    "told_again",
                     "uid_removal",
                     "dead_uids",
                     "lost_names",

@@ -202,9 +202,10 @@ def dead_letter(number: int, row: QuarantineRow) -> bytes:
     )
 
 
-def work_out(snapshot: Snapshot, key: WindowKey, *, is_provisional: bool = False) -> tuple[WindowKey, WindowRow, bytes]:
-    """A trailing window, its row and its record; ``is_provisional``: its last day is not over. Cost: as `count`."""
+def work_out(snapshot: Snapshot, key: WindowKey) -> tuple[WindowKey, WindowRow, bytes]:
+    """A trailing window, its row and its record: provisional as long as its last day is not over. Cost: as `count`."""
     answers = snapshot.answers
+    is_provisional = not answers.is_closed(answers.zone.day_end(key.as_of))
     before = read_window(answers.view, key)
     revision = 1 if before is None else before.revision + 1
     status = Status.FINAL

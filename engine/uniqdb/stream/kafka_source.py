@@ -76,7 +76,7 @@ class KafkaSource:
         self._errors: deque[KafkaError] = deque(maxlen=_ERRORS_KEPT)
         self._consumer: Consumer | None = None
         self._gaps: list[Gap] = []
-        self._new_partitions: list[int] = []
+        self._new_partitions: dict[int, int] = {}
         self._must_rewind = False
         self._to_inspect: dict[int, int | None] = {}
         self._not_before_s = 0.0
@@ -144,9 +144,12 @@ class KafkaSource:
             return False
         return True
 
-    def new_partitions(self) -> list[int]:
-        """Partitions that were added to the topic and are read since the last call of this."""
-        found, self._new_partitions = self._new_partitions, []
+    def new_partitions(self) -> dict[int, int]:
+        """Partitions that were added to the topic and are read since the last call of this, and where they are begun.
+
+        Ask after each `poll`, before its records are used: some of them may be of such partitions.
+        """
+        found, self._new_partitions = self._new_partitions, {}
         return found
 
     def take_gaps(self) -> list[Gap]:
@@ -356,7 +359,7 @@ class KafkaSource:
             raise partitions_changed(self.topic, self.facts.partition_count, partition_count)
         if added:
             self.facts = replace(self.facts, partition_count=partition_count)
-            self._new_partitions += added
+            self._new_partitions |= dict.fromkeys(added, 0)
             self._begun_at |= dict.fromkeys(added, 0)
             self._fence.next_offsets |= dict.fromkeys(added, 0)
             self._drop()

@@ -55,6 +55,8 @@ class Partition:
         self._delays_s: I64Array = np.empty(0, np.int64)
         self._heard_at_s = now.monotonic_s
         self.caught_up = False
+        self.newest_s: int | None = None
+        """The newest visit of the last `cut`."""
 
     @classmethod
     def open(
@@ -176,6 +178,7 @@ class Partition:
         taken.advance.clock_s = closing_s
         if closing_s is not None:
             taken.advance.peak_s = max(taken.advance.peak_s, closing_s)
+        self.newest_s = int(taken.event_times_s.max()) if len(taken.uids) else None
         refused = self._waiting.refused + taken.refused
         row = msgspec.structs.replace(
             self.row_now(is_left_out=is_left_out),

@@ -99,7 +99,7 @@ class Publishing:
                 key = WindowKey(days, day.toordinal())
                 if is_open or read_window(answers.view, key) is None:
                     try:
-                        found.append(work_out(snapshot, key, is_provisional=is_open))
+                        found.append(work_out(snapshot, key))
                     except WindowNotKept as error:
                         gone = error
         if gone is not None and not found:

@@ -9,7 +9,7 @@ and revisions.
 import datetime
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -89,7 +89,7 @@ class StreamService:
         self._sweep = HourlySweep(engine, options.wall_clock, self._hooks.on_log)
         self._commits = PatientCommits(engine, self._hooks, self._make_room)
         self._open_gaps = {gap.source: gap for gap in self._state.gaps if gap.to_s is None}
-        self._open(list(self._source.positions))
+        self._open(self._source.positions)
         self._vanished = self._end_vanished(stored)
 
     # ------------------------------------------------------------ the run
@@ -137,11 +137,11 @@ class StreamService:
                 self.summary.published = self._publishing.published
 
     def _read(self) -> None:
-        self._take(self._decoding.add(self._source.poll(POLL_S, POLL_RECORDS)))
-        added = self._source.new_partitions()
-        if added:
+        batches = self._source.poll(POLL_S, POLL_RECORDS)
+        if added := self._source.new_partitions():  # their first records may be among these
             self._hooks.on_log(f"{self._options.input_topic} has new partitions: {', '.join(map(str, added))}")
             self._open(added)
+        self._take(self._decoding.add(batches))
 
     def _take(self, decoded: list[Decoded]) -> None:
         for one in decoded:
@@ -187,7 +187,7 @@ class StreamService:
         """After a request: go on from what the store has of the partitions now."""
         with self._engine.snapshot() as snapshot:
             self._state = snapshot.answers.state
-        self._open(list(self._partitions))
+        self._open(self._source.positions)
 
     def _publish_trailing(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """The windows of a day, and all that are due, published before it is answered."""
@@ -211,16 +211,16 @@ class StreamService:
             number: reset_clock(self._engine, f"{self._options.input_topic}/{number}", end=True) for number in numbers
         }
 
-    def _open(self, numbers: list[int]) -> None:
+    def _open(self, positions: Mapping[int, int]) -> None:
         identity, topic = self._source.facts.identity, self._options.input_topic
         partition_count = self._source.facts.partition_count
         how = self._options.fields, self._options.limits, self._engine.allowed_lateness_s
         with self._engine.snapshot() as snapshot:
-            for number in numbers:
+            for number, next_offset in positions.items():
                 place = KafkaPlace(
                     topic=topic,
                     partition=number,
-                    next_offset=self._source.positions[number],
+                    next_offset=next_offset,
                     cluster_id=identity.cluster_id,
                     topic_id=identity.topic_id,
                     shard=str(self._shard or ""),
@@ -364,7 +364,7 @@ class StreamService:
         return not (commit.advances or commit.published or commit.windows or commit.gaps or closes)
 
     def _gaps(self, rows: dict[int, SourceRow]) -> list[GapRow]:
-        """Gaps that the source reports, and where open ones end: with the clock of what came after them."""
+        """Gaps that the source reports, and where open ones end: behind the first visits, and the clock, after them."""
         found: list[GapRow] = []
         for gap in self._source.take_gaps():
             one = self._partitions.get(gap.partition)
@@ -382,8 +382,8 @@ class StreamService:
             open_gap = self._open_gaps.get(row_now.name)
             has_read_on = row_now.visits > self._partitions[number].row.visits
             if open_gap is not None and has_read_on and row_now.clock_s is not None and open_gap not in found:
-                ended = msgspec.structs.replace(open_gap, to_s=max(row_now.clock_s, open_gap.from_s))
-                found.append(ended)
+                to_s = max(row_now.clock_s, (self._partitions[number].newest_s or 0) + 1, open_gap.from_s)
+                found.append(msgspec.structs.replace(open_gap, to_s=to_s))
                 del self._open_gaps[row_now.name]
         return found
 
