@@ -323,7 +323,7 @@ class Engine:
 
     # ------------------------------------------------------------ the end
     def close(self) -> None:
-        """Commit what waits and close, once. If that fails, the handle stays open, unless no commit can succeed in it."""
+        """Commit what waits and close, once. If it fails, the handle stays open, unless no commit can succeed in it."""
         with self._lock:
             if self._writer is not None and not self._store.closed:
                 with closed_if_lost(self._store):
