@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from machine import show, show_machine
+from machine import own_memory_bytes, show, show_machine
 from processes import SAMPLE_S
 from pyroaring import BitMap
 from windows import WINDOW, Extent, build
@@ -59,7 +59,7 @@ def export(store: Path, what: tuple[str, str], place: Path, taken: Taken) -> Non
         [*command, "--output", str(place), "--store", str(store)], stderr=subprocess.PIPE, text=True
     ) as process:
         while process.poll() is None:
-            taken.own_bytes = max(taken.own_bytes, own_bytes(process.pid))
+            taken.own_bytes = max(taken.own_bytes, own_memory_bytes(process.pid))
             time.sleep(SAMPLE_S)
         taken.elapsed_s.append(time.perf_counter() - started)
         assert process.stderr is not None
@@ -75,15 +75,6 @@ def cpu_of_children_s() -> float:
     """Processor time of all that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def own_bytes(process_id: int) -> int:
-    """Memory of a process that is no file's; 0 if it has ended."""
-    try:
-        lines = Path(f"/proc/{process_id}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)
 
 
 def window_of_sets(folder: Path, first_s: int, end_s: int) -> int:

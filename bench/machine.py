@@ -46,6 +46,12 @@ def peak_memory_bytes() -> int:
     return int(found) * 1024
 
 
+def own_memory_bytes(process_id: int | str = "self") -> int:
+    """The memory that a process holds now, without the pages of files that it has mapped; 0 if it has ended."""
+    lines = _lines(f"/proc/{process_id}/status")
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)
+
+
 def pin_to_one_core() -> None:
     """Keep this process and those that it starts on one core (where the system can do that)."""
     if hasattr(os, "sched_setaffinity"):

@@ -7,6 +7,7 @@ With ``--uids 50000000`` speeds are told at 1, 10 and 50 million, each over the 
 commits of the same size. It gets slower as it grows, so it is stopped after ``--peer-limit-s``, and how far it came is
 told.
 
+``own_memory_mb`` is the most that the process held after a commit, without pages of the data file, which it maps.
 ``wchar`` is what the process handed to write calls, ``write_bytes`` what reached the block device (/proc/self/io).
 """
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from machine import io_counters, peak_memory_bytes, show, show_machine
+from machine import io_counters, own_memory_bytes, peak_memory_bytes, show, show_machine
 
 import uniqdb
 from uniqdb import CommitRule, OpenOptions
@@ -78,7 +79,7 @@ def run(uids: int, per_commit: int, uid_bytes: int, directory: Path) -> dict[str
     """Write the uids; returns the figures."""
     path = directory / "bench.uniqdb"
     never = OpenOptions(commit=CommitRule(visits=10**9, interval_s=10**9))
-    before, pace = io_counters(), Pace(per_commit)
+    before, pace, memory_bytes = io_counters(), Pace(per_commit), 0
     with uniqdb.open(path, options=never) as db:
         for first in range(0, uids, per_commit):
             batch = uid_batch(first, per_commit, uid_bytes)
@@ -88,6 +89,7 @@ def run(uids: int, per_commit: int, uid_bytes: int, directory: Path) -> dict[str
             committing = time.perf_counter()
             db.commit()
             pace.add(started, committing, time.perf_counter())
+            memory_bytes = max(memory_bytes, own_memory_bytes())
         info = db.info()
     after, speeds = io_counters(), pace.speeds(uids)
     return {
@@ -99,6 +101,7 @@ def run(uids: int, per_commit: int, uid_bytes: int, directory: Path) -> dict[str
         "uids_per_s_by_size": speeds,
         "speed_last_over_first": list(speeds.values())[-1] / next(iter(speeds.values())),
         "peak_memory_mb": peak_memory_bytes() / 1e6,
+        "own_memory_mb": memory_bytes / 1e6,
         **pace.latencies(),
     }
 
