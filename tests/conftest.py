@@ -25,13 +25,17 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """The very last lines of a run name the tests with Kafka and with a browser that were skipped, and why."""
+    """The very last lines of a run name the tests with Kafka, a browser and Flink that were skipped, and why."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if hasattr(config, "workerinput") or reporter is None:
         return
     # Of a skipped test the report holds file, line and reason.
     skipped = [(one.nodeid, one.longrepr[2].removeprefix("Skipped: ")) for one in reporter.stats.get("skipped", [])]
-    for what, folder in (("tested with a real Kafka", "tests/kafka/"), ("looked at in a browser", "tests/web/")):
+    for what, folder in (
+        ("tested with a real Kafka", "tests/kafka/"),
+        ("looked at in a browser", "tests/web/"),
+        ("compared with Flink", "tests/flink/"),
+    ):
         reasons = [reason for place, reason in skipped if folder in place]
         if reasons:
             reporter.write_line(f"Not {what}, {len(reasons)} skipped: {' / '.join(dict.fromkeys(reasons))}")
