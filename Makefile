@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help install test-tools compiled demo test test-web coverage lint bench bench-peers profile soak dist clean
+.PHONY: help install test-tools compiled demo test test-web test-flink coverage lint bench bench-peers profile soak dist clean
 MAKEFLAGS += --no-print-directory
 
 PY := .venv/bin/python
@@ -34,6 +34,10 @@ test: test-tools compiled ## run all tests but the long ones
 test-web: test-tools compiled ## test the page and its API, in a browser where there is one
 	@WEB_TEST_REQUESTS=$${WEB_TEST_REQUESTS:-10000} $(PY) -m pytest -q -m "not soak" -n $(JOBS) --dist loadfile \
 		--benchmark-disable tests/web tests/kafka/test_page.py
+
+# The first run fetches Flink, 160 MB; offline without it the last line says what was skipped.
+test-flink: test-tools compiled ## count one topic with uniqdb and with Apache Flink, and compare
+	@$(PY) -m pytest -q -m flink -n 2 --benchmark-disable tests/flink
 
 # Hundreds of programs that the tests start load it, also where PYTHONDONTWRITEBYTECODE forbids them to write it.
 compiled: test-tools

@@ -24,7 +24,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from machine import show, show_machine
-from processes import Ran, run_program, size_bytes
+from processes import Ran, run_measured, size_bytes
 
 from stream import TOPIC, fill
 from uniqdb_cli.local_broker import BrokerOptions, local_broker
@@ -66,7 +66,7 @@ def uniqdb_once(servers: str, prefix: str, folder: Path) -> Ran:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("UNIQDB_")}
     names = (*GRANULARITIES, "trailing", "quarantine")
     environment |= {f"UNIQDB_TOPIC_{name.upper()}": f"{prefix}{name}" for name in names}
-    ran = run_program(command, environment)[1]
+    ran = run_measured(command, environment)[1]
     shutil.rmtree(store)
     return ran
 
@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             ran["uniqdb"].append(uniqdb_once(servers, f"uniqdb{number}-", Path(folder)))
             for name, threads in parallel.items():
                 command = flink_command(servers, f"{name}{number}-", threads, memory_mb)
-                ran[name].append(run_program([*command, "--until-caught-up"])[1])
+                ran[name].append(run_measured([*command, "--until-caught-up"])[1])
             counts += [published(servers, f"{name}{number}-") for name in ran]
         members = sum(count for count, _ in counts[0].values())
         state = {}

@@ -72,11 +72,11 @@ class MemoryWatch:
 
 def run_job(*arguments: str | Path) -> Ran:
     """Run a Python program in a process of its own; its last line of output is its result as JSON."""
-    printed, ran = run_program([sys.executable, *map(str, arguments)])
+    printed, ran = run_measured([sys.executable, *map(str, arguments)])
     return replace(ran, result=json.loads(printed.splitlines()[-1]))
 
 
-def run_program(command: Sequence[str], environment: Mapping[str, str] | None = None) -> tuple[str, Ran]:
+def run_measured(command: Sequence[str], environment: Mapping[str, str] | None = None) -> tuple[str, Ran]:
     """What a program prints, and what it took; without a result."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
