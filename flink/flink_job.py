@@ -69,7 +69,10 @@ def local_config(folder: Path, parallelism: int, checkpoints: Path | None) -> st
         "execution.target": "local",
         "execution.attached": "true",
         "parallelism.default": str(parallelism),
+        # Its page is for this machine only, and takes no programs.
         "rest.bind-port": "0",
+        "rest.bind-address": "localhost",
+        "web.submit.enable": "false",
         "io.tmp.dirs": str(folder),
         # A job that fails is to be seen to fail: by default one with checkpoints is started again for ever.
         "restart-strategy.type": "none",

@@ -114,7 +114,9 @@ def run(job: Job, process: Process) -> None:
                 [*mortal, *java], stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment, cwd=work
             )
             try:
-                code = _wait(child, process.time_limit_s)
+                if not job.is_bounded:
+                    report_on_stderr("the Flink job begins; Ctrl-C ends it")
+                code = _wait(child, process.time_limit_s, is_telling=job.is_bounded)
             finally:
                 child.kill()
                 child.wait()
@@ -123,7 +125,7 @@ def run(job: Job, process: Process) -> None:
             raise UniqdbError(f"the Flink job failed: {words}", hint="--log FILE keeps what Flink has to say")
 
 
-def _wait(child: "subprocess.Popen[bytes]", time_limit_s: float | None) -> int:
+def _wait(child: "subprocess.Popen[bytes]", time_limit_s: float | None, *, is_telling: bool) -> int:
     begun_at_s = time.monotonic()
     while True:
         try:
@@ -134,7 +136,8 @@ def _wait(child: "subprocess.Popen[bytes]", time_limit_s: float | None) -> int:
                 raise UniqdbError(
                     f"the Flink job was not done after {elapsed_s:.0f} s and was ended", hint="raise --time-limit-s"
                 ) from None
-            report_on_stderr(f"the Flink job runs, {elapsed_s:.0f} s")
+            if is_telling:
+                report_on_stderr(f"the Flink job runs, {elapsed_s:.0f} s")
 
 
 def _last_words(path: Path) -> str:
