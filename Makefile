@@ -5,8 +5,8 @@
 SHELL := /bin/sh
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help install test-tools docs-tools compiled demo test test-all test-web test-exports test-docs docs coverage \
-	lint bench bench-peers profile soak dist clean
+.PHONY: help install test-tools docs-tools compiled demo test test-all test-web test-exports test-docs test-flink docs \
+	coverage lint bench bench-peers profile soak dist clean
 MAKEFLAGS += --no-print-directory
 
 PY := .venv/bin/python
@@ -54,6 +54,10 @@ docs: docs-tools ## build the site of the documents into build/site, and check i
 
 test-docs: test-tools compiled docs-tools ## run the notebook and check its charts, and check the site
 	@$(PY) -m pytest -q -m docs --benchmark-disable tests/docs
+
+# The first run fetches Flink, 160 MB; offline without it the last line says what was skipped.
+test-flink: test-tools compiled ## count one topic with uniqdb and with Apache Flink, and compare
+	@$(PY) -m pytest -q -m flink -n 2 --benchmark-disable tests/flink
 
 # Hundreds of programs that the tests start load it, also where PYTHONDONTWRITEBYTECODE forbids them to write it.
 compiled: test-tools

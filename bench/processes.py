@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +72,14 @@ class MemoryWatch:
 
 def run_job(*arguments: str | Path) -> Ran:
     """Run a Python program in a process of its own; its last line of output is its result as JSON."""
-    command = [sys.executable, *map(str, arguments)]
+    printed, ran = run_measured([sys.executable, *map(str, arguments)])
+    return replace(ran, result=json.loads(printed.splitlines()[-1]))
+
+
+def run_measured(command: Sequence[str], environment: Mapping[str, str] | None = None) -> tuple[str, Ran]:
+    """What a program prints, and what it took; without a result."""
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     watch = MemoryWatch(process.pid)
     assert process.stdout is not None
     with process.stdout:
@@ -85,8 +90,7 @@ def run_job(*arguments: str | Path) -> Ran:
     peak_bytes = watch.end()
     if process.returncode != 0:
         raise subprocess.CalledProcessError(process.returncode, command, printed)
-    result = json.loads(printed.splitlines()[-1])
-    return Ran(result, elapsed_s, usage.ru_utime + usage.ru_stime, peak_bytes)
+    return printed, Ran({}, elapsed_s, usage.ru_utime + usage.ru_stime, peak_bytes)
 
 
 def lacking(modules: Sequence[str]) -> str:

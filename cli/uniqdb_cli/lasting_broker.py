@@ -16,7 +16,8 @@ from pathlib import Path
 
 from uniqdb.errors import CannotWrite, NoLocalBroker, UsageError
 from uniqdb_cli.broker_process import runs_in
-from uniqdb_cli.kafka_packages import KAFKA_VERSION, Report, file_lock
+from uniqdb_cli.jar_cache import Report, file_lock
+from uniqdb_cli.kafka_packages import KAFKA_VERSION
 from uniqdb_cli.local_broker import HOST, STOP_TIMEOUT_S, BrokerOptions, local_broker
 
 _POLL_S = 0.05

@@ -25,7 +25,8 @@ from pathlib import Path
 from types import TracebackType
 
 from uniqdb.errors import CannotWrite, NoLocalBroker, UsageError
-from uniqdb_cli.kafka_packages import KafkaPackages, Report, file_lock, kafka_packages, report_on_stderr
+from uniqdb_cli.jar_cache import Report, file_lock, report_on_stderr
+from uniqdb_cli.kafka_packages import KafkaPackages, kafka_packages
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 60.0
@@ -72,7 +73,7 @@ _PROPERTIES = {
     "num.io.threads": "2",
     "log.cleaner.dedupe.buffer.size": "1048577",
 }
-_LOG4J = """\
+LOG4J = """\
 status = error
 appender.file.type = File
 appender.file.name = file
@@ -144,7 +145,7 @@ class LocalBroker:
         properties = _PROPERTIES | self._addresses() | {"log.dirs": str(data)} | dict(self._options.properties)
         text = "".join(f"{key}={value}\n" for key, value in properties.items())
         (self.folder / "server.properties").write_text(text, "utf-8")
-        (self.folder / "log4j2.properties").write_text(_LOG4J, "utf-8")
+        (self.folder / "log4j2.properties").write_text(LOG4J, "utf-8")
         if not (data / "meta.properties").exists():
             # The checkpoint holds the levels of Kafka's features; without it newer clients are refused.
             shutil.copy(self._packages.folder / _CHECKPOINT, data)

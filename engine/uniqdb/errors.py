@@ -17,6 +17,7 @@
     │   ├── TopicMissing            69   the broker answers, but has no such topic
     │   └── NotPublished            69   a transaction was undone; the same records may be published again
     ├── NoLocalBroker               69   a broker of our own cannot be brought up on this machine
+    ├── NotFetched                  69   jars or packages are neither in the cache nor to be had from the network
     ├── WindowNotKept               70   a bucket that the answer needs was swept or lost
     ├── PlatformUnsupported         71   this operating system has not what a store needs
     ├── CannotWrite                 73   a directory, file or disk refused the write
@@ -120,6 +121,12 @@ class NotPublished(KafkaUnreachable):
 
 class NoLocalBroker(UniqdbError):
     """A Kafka broker of our own cannot be brought up: its packages cannot be fetched, or it does not start."""
+
+    exit_code = 69
+
+
+class NotFetched(UniqdbError):
+    """What a program of ours needs is not in the cache, and cannot be fetched from the network."""
 
     exit_code = 69
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from uniqdb.errors import NoLocalBroker
-from uniqdb_cli.kafka_packages import missing_packages
+from uniqdb_cli.jar_cache import missing_packages
 from uniqdb_cli.local_broker import BrokerOptions, BrokerState, LocalBroker, local_broker
 
 _numbers = itertools.count()

@@ -13,8 +13,9 @@ import pytest
 from kafka.cluster import Cluster, until
 from kafka.reading import read_to_end, reading, values
 from uniqdb.errors import NoLocalBroker, UsageError
-from uniqdb_cli import kafka_packages as packages_module
-from uniqdb_cli.kafka_packages import KafkaPackages, cache_folder, kafka_packages, pinned_jars
+from uniqdb_cli import jar_cache
+from uniqdb_cli.jar_cache import cache_folder
+from uniqdb_cli.kafka_packages import KAFKA_JARS, KafkaPackages, kafka_packages
 from uniqdb_cli.local_broker import PORTS, BrokerOptions, BrokerState, BrokerStatus, LocalBroker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,11 +122,11 @@ def test_a_damaged_jar_is_never_used(tmp_path: Path, packages: KafkaPackages, mo
     copy = tmp_path / packages.folder.name
     shutil.copytree(packages.folder / "jars", copy / "jars", copy_function=os.link)
     monkeypatch.setenv("UNIQDB_CACHE", str(tmp_path))
-    monkeypatch.setattr(packages_module, "PAUSE_S", 0)
+    monkeypatch.setattr(jar_cache, "PAUSE_S", 0)
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert kafka_packages().folder == copy  # as good as the one it was made of, without a network
-    victim = copy / "jars" / sorted(pinned_jars())[7]
+    victim = copy / "jars" / sorted(KAFKA_JARS.pins())[7]
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.unlink()
