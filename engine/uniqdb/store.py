@@ -280,8 +280,7 @@ class Store:
         if self.read_only:
             raise HandleClosed("the store was opened read-only", hint="open it without read_only=True")
         self.drop_view()
-        info = self._env.info()
-        if self._opened.data.used_bytes() > MAP_USED_FRACTION_MAX * info["map_size"]:
+        if self._opened.data.used_bytes() > MAP_USED_FRACTION_MAX * self._env.info()["map_size"]:
             self._grow()
         while True:
             try:
@@ -323,14 +322,14 @@ class Store:
 
     def assert_usable(self) -> None:
         """Raise HandleClosed unless the store is open in this very process; CannotWrite after LMDB has given up."""
-        if self.is_lost:
-            raise panicked()
         if self._unusable:
+            if self.is_lost:
+                raise panicked()
             raise HandleClosed(self._unusable, hint="open the store again")
 
     @property
     def is_lost(self) -> bool:
-        """Whether LMDB has given up: nothing can be done with this handle any more, but close it."""
+        """Whether LMDB has given up: this handle can only be closed."""
         return self._unusable is PANICKED
 
     def disown(self) -> None:
