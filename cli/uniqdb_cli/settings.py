@@ -192,7 +192,7 @@ def _from_file(place: Path) -> dict[str, object]:
         raise UsageError(f"the settings file {place} is not UTF-8 text", hint="save it as UTF-8") from None
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"the settings file {place} is not TOML: {error}", hint="correct that line") from None
     found = {}
     for key, value in table.items():

@@ -60,7 +60,7 @@ def put_small_buckets(
                 raise corrupt(Database.BUCKETS, key, "the checksum of the row does not hold")
             _, seen, revision, rows_below, status, state, _ = unpack_from(before)
             few = None
-            if state == inline_state and end - first <= INLINE_MEMBERS_MAX:
+            if state == inline_state and end - first <= INLINE_MEMBERS_MAX and len(before) % 4 == 0:
                 few = _union(raw[_INLINE_AT:], members[first:end].tolist())
             if few is None:
                 others.append((position, BucketRow.unpack(key, before)))

@@ -25,6 +25,11 @@ def test_nothing_but_documented_errors(name: str) -> None:
     assert complaints == []
 
 
+@pytest.mark.parametrize(("name", "seed"), [("crafted stores", 60_003), ("settings", 70_405)])
+def test_what_was_found(name: str, seed: int) -> None:
+    assert run_job(Job(name, seed, 1))[1] == []
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("name", SHARES)
 def test_nothing_but_documented_errors_at_length(name: str) -> None:

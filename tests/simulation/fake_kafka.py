@@ -259,9 +259,10 @@ class FakeConsumer:
         moved = max(log.first, min(log.end, at + cluster.rng.randrange(-20, 20)))
         if moved <= at:
             return moved
-        if not cluster.leaves_out or (*place, at) in cluster.left_out:
+        places = {(*place, offset) for offset in range(at, moved)}
+        if not cluster.leaves_out or places & cluster.left_out:
             return at
-        cluster.left_out.add((*place, at))
+        cluster.left_out |= places
         return moved
 
     def close(self) -> None:
