@@ -29,6 +29,9 @@ ARGUMENTS = {
     "quarantine accept": ["--all"],
     "quarantine discard": ["--all"],
     "clock reset": ["web", "--end"],
+    "export counts": ["--by", "day"],
+    "export members": ["--by", "day"],
+    "export sets": ["--by", "day", "--output", "copy.uniqdb"],
 }
 """What else a command needs to be carried out."""
 OTHERS = {"config show": 0, "init": 2, "load": 73}

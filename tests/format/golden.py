@@ -116,7 +116,10 @@ def _told(ask: Callable[[], Any]) -> Any:
 
 
 def recorded(name: str) -> Any:
-    return json.loads((HERE / f"golden_{name}.json").read_text())
+    """What was recorded when the store was; fields that sources have been given since have their defaults."""
+    found = json.loads((HERE / f"golden_{name}.json").read_text())
+    rows = msgspec.convert(found["sources"], list[SourceRow])
+    return {**found, "sources": msgspec.to_builtins(rows)}
 
 
 # ---------------------------------------------------------------- recorded
