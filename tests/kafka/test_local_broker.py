@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kafka.cluster import Cluster, until
+from kafka.offline import run_offline
 from kafka.reading import read_to_end, reading, values
 from uniqdb.errors import NoLocalBroker, UsageError
 from uniqdb_cli import jar_cache
@@ -153,22 +154,7 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_network_and_cache_the_tests_are_skipped_aloud(tmp_path: Path) -> None:
     """The last line of the run says what was not tested and why; where CI is set, the run is red."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_") and name != "CI"}
-    dead = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    tests = ["tests/kafka/test_reading.py", "tests/unit/test_offset_fence.py"]
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
-            cwd=ROOT,
-            env=kept | dead | {"UNIQDB_CACHE": str(tmp_path / name)} | more,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        for name, more in (("a", {}), ("b", {"CI": "true"}))
-    ]
-    at_home, in_ci = [run.communicate(timeout=120)[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 1], at_home + in_ci
+    at_home, in_ci = run_offline(tmp_path, "tests/kafka/test_reading.py", "tests/unit/test_offset_fence.py")
     last = at_home.strip().splitlines()[-1]
     assert last.startswith("Not tested with a real Kafka, 14 skipped: no Kafka broker: org.apache.kafka:kafka")
     assert "no Kafka broker: org.apache.kafka:kafka_2.13:4.3.1 cannot be fetched" in in_ci
