@@ -128,6 +128,10 @@ class Writer:
         """In one commit."""
         self._run([sys.executable, "-c", _ADD, str(self.store)], json.dumps([times, uids]))
 
+    def forget(self, uid: str) -> None:
+        """Everything that is known of a visitor."""
+        self._run([sys.executable, "-m", "uniqdb_cli", "forget", uid, "--yes", "--store", str(self.store)])
+
     def compact(self) -> None:
         """Into another data file."""
         self._run([sys.executable, "-m", "uniqdb_cli", "compact", "--store", str(self.store)])
