@@ -1,5 +1,8 @@
 """The sum of stores that share nobody answers what one store with everything answers; any other sum is refused."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -14,12 +17,13 @@ import uniqdb
 from engines import assert_sound, options
 from uniqdb.options import Retention
 from uniqdb.sweeping import sweep
+from uniqdb_cli.address import parse_address
 from uniqdb_cli.web import shapes
 from uniqdb_cli.web.adding import RULES, added
 from uniqdb_cli.web.endpoints import ENDPOINTS
 from uniqdb_cli.web.proofs import Proofs, prove
 from web.test_api import QUESTIONS, WRONG, faults
-from web.web_server import DAY_S, Served, T, Writer, served, served_sum
+from web.web_server import DAY_S, ROOT, Served, T, Writer, served, served_sum
 
 Visits = Sequence[tuple[int, str]]
 NUMBERS = {"commit", "epoch", "revision"}
@@ -242,6 +246,33 @@ def test_it_is_proved_again_when_somebody_is_new_and_time_has_passed(tmp_path: P
     assert not is_begun([1, 2]), "no more than a tenth of the time"
     now_s[0] += 1.0
     assert is_begun([1, 2])
+
+
+def command(*stores: Path) -> list[str]:
+    named = [part for one in stores for part in ("--store", str(one))]
+    return [sys.executable, "-m", "uniqdb_cli", "serve-http", "--port", "0", *named]
+
+
+def test_the_command_serves_several_or_says_why_not(tmp_path: Path) -> None:
+    one, other, third = (
+        write(tmp_path / name, "UTC", [(T, who)]) for name, who in (("one", "zoe"), ("two", "ben"), ("three", "zoe"))
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("engine", "cli"))}
+    refused = subprocess.run(
+        command(one, other, third), capture_output=True, text=True, env=environment, timeout=60, check=False
+    )
+    assert (refused.returncode, refused.stdout) == (65, "")
+    assert "1 visitor is in more than one of" in refused.stderr
+    twice = subprocess.run(command(one, one), capture_output=True, env=environment, timeout=60, check=False)
+    assert twice.returncode == 2
+    with subprocess.Popen(command(one, other), stderr=subprocess.PIPE, text=True, env=environment) as server:
+        assert server.stderr is not None
+        said = server.stderr.readline()
+        assert f"shows the sum of {one}, {other}." in said
+        address = parse_address(said.partition("http://")[2].partition("/")[0])
+        assert Served(address).json("/api/count")["count"] == 2
+        server.terminate()
+        assert server.wait(30) == 0
 
 
 # ---------------------------------------------------------------- the rules

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -77,14 +77,15 @@ class Proofs:
         self.names = names
         self._proved_uids, self._on_log, self._clock, self._every_s = uids, on_log, clock, every_s
         self._due_s = clock() + every_s
-        self._refusal: UniqdbError | None = None
+        self._refused: tuple[str, str, str] | None = None
         self._running: _Running | None = None
         self._lock = threading.Lock()
 
     def assert_proved(self) -> None:
         """Raise SharedVisitors, InputRefused if the newest proof that was made failed."""
-        if self._refusal is not None:
-            raise self._refusal
+        if self._refused is not None:
+            kind, message, hint = self._refused
+            raise (SharedVisitors if kind == SharedVisitors.__name__ else InputRefused)(message, hint=hint)
 
     def keep_up(self, uids: list[int]) -> None:
         """``uids``: how many each store has had by now. Takes no time: another process does it."""
@@ -92,15 +93,26 @@ class Proofs:
             if self._running is not None:
                 if self._running.told.poll() or not self._running.process.is_alive():
                     self._end(self._running)
-            elif self._clock() >= self._due_s and (uids != self._proved_uids or self._refusal is not None):
+            elif self._clock() >= self._due_s and (uids != self._proved_uids or self._refused is not None):
                 self._begin(uids)
 
     def _begin(self, uids: list[int]) -> None:
         context = multiprocessing.get_context("spawn")
-        mine, theirs = context.Pipe(duplex=False)
-        folder = tempfile.TemporaryDirectory(prefix="uniqdb-sum-")
-        process = context.Process(target=_prove_and_tell, args=(list(self.names), folder.name, theirs), daemon=True)
-        process.start()
+        with ExitStack() as undo:
+            try:
+                folder = tempfile.TemporaryDirectory(prefix="uniqdb-sum-")
+                undo.callback(folder.cleanup)
+                mine, theirs = context.Pipe(duplex=False)
+                undo.callback(mine.close)
+                undo.callback(theirs.close)
+                process = context.Process(
+                    target=_prove_and_tell, args=(list(self.names), folder.name, theirs), daemon=True
+                )
+                process.start()
+            except OSError as error:  # no room, too many processes
+                self._not_made(str(error), 0.0)
+                return
+            undo.pop_all()
         theirs.close()
         self._running = _Running(process, mine, folder, uids, self._clock())
 
@@ -111,21 +123,26 @@ class Proofs:
                 outcome = running.told.recv()
         self._clear_away(running)
         took_s = self._clock() - running.began_s
-        self._due_s = self._clock() + max(self._every_s, PROOF_TIME_PARTS * took_s)
+        if outcome is not None and not outcome[0]:
+            self._not_made(outcome[1], took_s)
+            return
+        self._set_due(took_s)
         if outcome is None:
-            if self._refusal is not None:
+            if self._refused is not None:
                 self._on_log("The stores share no visitor any more. They are added again.")
-            self._proved_uids, self._refusal = running.uids, None
+            self._proved_uids, self._refused = running.uids, None
             return
-        kind, message, hint = outcome
-        if not kind:
-            self._on_log(
-                f"It could not be proved again that the stores share no visitor: {message}. Trying again later."
-            )
-            return
-        if self._refusal is None:
-            self._on_log(f"Nothing is answered any more: {message} ({hint})")
-        self._refusal = (SharedVisitors if kind == SharedVisitors.__name__ else InputRefused)(message, hint=hint)
+        if self._refused is None:
+            self._on_log(f"Nothing is answered any more: {outcome[1]} ({outcome[2]})")
+        self._refused = outcome
+
+    def _not_made(self, why: str, took_s: float) -> None:
+        """What was known before still stands."""
+        self._on_log(f"It could not be proved again that the stores share no visitor: {why}. Trying again later.")
+        self._set_due(took_s)
+
+    def _set_due(self, took_s: float) -> None:
+        self._due_s = self._clock() + max(self._every_s, PROOF_TIME_PARTS * took_s)
 
     def _clear_away(self, running: _Running) -> None:
         self._running = None
