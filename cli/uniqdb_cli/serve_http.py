@@ -1,5 +1,8 @@
 """``uniqdb serve-http``: the page, and the API that it is made with."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,15 +10,15 @@ import typer
 
 from uniqdb.errors import UsageError
 from uniqdb_cli.address import Address
-from uniqdb_cli.output import say
+from uniqdb_cli.output import progress_line, say
 from uniqdb_cli.reading import open_reader
 from uniqdb_cli.service_manager import ServiceManager
 from uniqdb_cli.settings import Settings, load_settings
 from uniqdb_cli.stopping import StopRequest, stop_on_signals
-from uniqdb_cli.words import ConfigOption, StoreOption
+from uniqdb_cli.words import ConfigOption, StoresOption
 
 if TYPE_CHECKING:
-    from uniqdb.engine import Engine
+    from uniqdb_cli.web.stores import Stores
 
 PACKAGES = ("plotly", "starlette", "uvicorn")
 
@@ -44,7 +47,7 @@ def serve_http(
             help="A further name that requests may come under, as a browser sends it: stats.example:8321. Repeatable.",
         ),
     ] = None,
-    store: StoreOption = None,
+    store: StoresOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Serve a page with the counts, and an API, read-only.
@@ -53,32 +56,59 @@ def serve_http(
     returning visitors, who comes back, and the running minutes. It needs no internet. /api/openapi.json describes the
     API. A writer may go on meanwhile, and the store may be compacted or restored. Ctrl-C or SIGTERM ends it, with 0.
 
+    Of several stores that share no visitor, such as the shards of a topic, it shows the sum. That they share none is
+    proved at the start, as `sum` does, and refused otherwise (65); and again while somebody new comes, at most every 15
+    minutes. Should that fail, nothing is answered any more but why.
+
     \b
       uniqdb serve-http
+      uniqdb serve-http --store shard1.uniqdb --store shard2.uniqdb
       uniqdb serve-http --port 0 --store visits.uniqdb
       uniqdb serve-http --host 0.0.0.0 --allow-remote --token-file token --allowed-host stats.example:8321
     """
-    settings = load_settings(config, store=store, http_host=host, http_port=port, http_token_file=token_file)
+    settings = load_settings(
+        config, store=store[0] if store else None, http_host=host, http_port=port, http_token_file=token_file
+    )
     _assert_packages()
     address = Address(settings.http_host, settings.http_port)
     _assert_allowed(address, settings, allow_remote=allow_remote)
-    with stop_on_signals() as stop, open_reader(settings.store) as engine:
-        _serve(engine, address, (settings, allowed_host or []), stop)
+    names = store or [settings.store]
+    with _opened(names) as stores, stop_on_signals() as stop:
+        shown = settings.store if len(names) == 1 else f"the sum of {', '.join(names)}"
+        _serve(stores, address, (settings, allowed_host or [], shown), stop)
 
 
-def _serve(engine: "Engine", address: Address, asked: tuple[Settings, list[str]], stop: StopRequest) -> None:
+@contextmanager
+def _opened(names: list[str]) -> Iterator["Stores"]:
+    """The store; or several, once it is proved that their counts can be added."""
+    from uniqdb_cli.web.stores import OneStore, SumOfStores
+
+    with ExitStack() as stack:
+        if len(names) == 1:
+            yield OneStore(stack.enter_context(open_reader(names[0])))
+            return
+        from uniqdb_cli.web.proofs import Proofs, prove
+
+        with progress_line("Comparing visitors.") as show, tempfile.TemporaryDirectory(prefix="uniqdb-sum-") as folder:
+            if show is not None:
+                show(", ".join(names), 0)
+            uids = prove(names, folder)
+        yield SumOfStores([stack.enter_context(open_reader(name)) for name in names], Proofs(names, uids, say))
+
+
+def _serve(stores: "Stores", address: Address, asked: tuple[Settings, list[str], str], stop: StopRequest) -> None:
     from uniqdb_cli.web.app import application
     from uniqdb_cli.web.assets import load_assets
     from uniqdb_cli.web.gate import Rules, names_of, read_token
     from uniqdb_cli.web.reader import StoreReader
     from uniqdb_cli.web.server import listening, serve
 
-    settings, more_names = asked
+    settings, more_names, shown = asked
     token = None if settings.http_token_file is None else read_token(Path(settings.http_token_file))
     with listening(address) as (listener, taken):
-        manager, reader = ServiceManager(), StoreReader(engine)
+        manager, reader = ServiceManager(), StoreReader(stores)
         app = application(reader, load_assets(), Rules(names_of(taken, more_names), token))
-        say(f"The page is at http://{taken.text}/ and shows {settings.store}. Ctrl-C ends it.")
+        say(f"The page is at http://{taken.text}/ and shows {shown}. Ctrl-C ends it.")
         reader.warm_up()
         manager.ready(f"serving http://{taken.text}/")
 

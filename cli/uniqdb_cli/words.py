@@ -78,6 +78,14 @@ ToOption = Annotated[
 StoreOption = Annotated[
     str | None, typer.Option("--store", metavar="PATH", help="The store's directory [default: ./visits.uniqdb].")
 ]
+StoresOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--store",
+        metavar="PATH",
+        help="The store's directory [default: ./visits.uniqdb]. Repeatable: several that share no visitor.",
+    ),
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option(

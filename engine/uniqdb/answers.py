@@ -61,6 +61,11 @@ class Answers:
         return self._retention
 
     @property
+    def whole_from_s(self) -> int | None:
+        """From when on no visit is missing, but for what was lost: from the store's first visit."""
+        return self.state.event_time_s_min
+
+    @property
     def epoch(self) -> int:
         """The epoch as of the view: a store that was restored meanwhile has a larger one."""
         if self._epoch is None:
@@ -332,10 +337,10 @@ class Answers:
 
     def is_whole(self, granularity: str, start_s: int, end_s: int) -> bool:
         """Whether no visit before now is missing: it begins with the store's first visit, or later, and lacks none."""
-        first_s = self.state.event_time_s_min
-        return first_s is not None and first_s <= start_s and not self._lacks(granularity, start_s, end_s)
+        first_s = self.whole_from_s
+        return first_s is not None and first_s <= start_s and not self.lacks(granularity, start_s, end_s)
 
-    def _lacks(self, granularity: str, start_s: int, end_s: int) -> bool:
+    def lacks(self, granularity: str, start_s: int, end_s: int) -> bool:
         """Whether visits may be missing (never read, or of a lost bucket), or somebody with a lost name came twice."""
         names = self.retention.lost_names
         if (names is not None and end_s > names.newest_s) or self._lost.has(granularity, start_s):

@@ -63,7 +63,19 @@ def stickiness(answers: Answers, edges_s: tuple[int, int], between: Callable[[],
     for start_s, end_s in pairwise(period_edges(answers, Granularity.DAY, edges_s)):
         between()
         days.append(_day(answers, Bucket(Granularity.DAY, start_s, end_s)))
-    return _averaged(answers, days, edges_s[0])
+    return averaged(
+        Stickiness(
+            start_ts=days[0].start_ts if days else edges_s[0],
+            end_ts=days[-1].end_ts if days else edges_s[0],
+            dau_wau=None,
+            dau_mau=None,
+            days_averaged=0,
+            complete=bool(days) and all(one.complete for one in days),
+            timezone=answers.zone.name,
+            epoch=answers.epoch,
+            days=days,
+        )
+    )
 
 
 def _day(answers: Answers, bucket: Bucket) -> StickyDay:
@@ -71,36 +83,27 @@ def _day(answers: Answers, bucket: Bucket) -> StickyDay:
     week, month = (
         answers.count_interval(*trailing_interval(answers.zone, window, bucket.start_s)) for window in (WEEK, MONTH)
     )
-    return StickyDay(
-        datetime=day.datetime,
-        start_ts=day.start_ts,
-        end_ts=day.end_ts,
-        dau=day.count,
-        wau=week.count,
-        mau=month.count,
-        dau_wau=_part(day.count, week.count),
-        dau_mau=_part(day.count, month.count),
-        status=day.status,
-        complete=month.complete,
-    )
+    words, counts = (day.datetime, day.start_ts, day.end_ts), (day.count, week.count, month.count)
+    return with_parts(StickyDay(*words, *counts, None, None, day.status, month.complete))
+
+
+def with_parts(day: StickyDay) -> StickyDay:
+    """The day with the parts that its counts say."""
+    return msgspec.structs.replace(day, dau_wau=_part(day.dau, day.wau), dau_mau=_part(day.dau, day.mau))
 
 
 def _part(count: int, whole: int) -> float | None:
     return round(count / whole, 6) if whole else None
 
 
-def _averaged(answers: Answers, days: list[StickyDay], start_s: int) -> Stickiness:
-    chosen = [one for one in days if one.complete and one.mau] or [one for one in days if one.mau]
-    return Stickiness(
-        start_ts=days[0].start_ts if days else start_s,
-        end_ts=days[-1].end_ts if days else start_s,
+def averaged(found: Stickiness) -> Stickiness:
+    """The same days with the means that they say."""
+    chosen = [one for one in found.days if one.complete and one.mau] or [one for one in found.days if one.mau]
+    return msgspec.structs.replace(
+        found,
         dau_wau=_mean([one.dau / one.wau for one in chosen if one.wau]),
         dau_mau=_mean([one.dau / one.mau for one in chosen]),
         days_averaged=len(chosen),
-        complete=bool(days) and all(one.complete for one in days),
-        timezone=answers.zone.name,
-        epoch=answers.epoch,
-        days=days,
     )
 
 

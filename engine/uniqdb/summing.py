@@ -10,20 +10,17 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from heapq import merge
-from itertools import groupby, repeat
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.engine import open as open_store
-from uniqdb.errors import InputRefused, NotFound, SharedVisitors, UsageError
-from uniqdb.format import Status
+from uniqdb.errors import InputRefused, SharedVisitors, UsageError
 from uniqdb.meta import KafkaPlace, read_sources, read_store_row
 from uniqdb.moments import Moment
 from uniqdb.options import DictionarySizes
+from uniqdb.parts import add_up, added_counts
 from uniqdb.record import CountRecord
 from uniqdb.shard import Shard
 from uniqdb.snapshot import Snapshot
@@ -71,6 +68,7 @@ def open_sum(paths: Sequence[str | os.PathLike[str]]) -> Iterator["StoreSum"]:
         parts = [_open(stack, Path(path)) for path in paths]
         _assert_one_calendar(parts)
         _assert_whole(parts)
+        add_up([one.snapshot for one in parts], [one.name for one in parts])
         yield StoreSum(parts)
 
 
@@ -132,6 +130,11 @@ def _assert_whole(parts: Sequence[_Part]) -> None:
 _MERGE = "`uniqdb merge` unites stores exactly, whoever is in which"
 
 
+def origin_of(store_uuids: Sequence[str]) -> str:
+    """The uuid that stands for the sum of these stores, in whatever order."""
+    return str(uuid.uuid5(_ORIGIN, "+".join(sorted(store_uuids))))
+
+
 @dataclass(slots=True)
 class StoreSum:
     """Counts added. Nothing here is right before `assert_disjoint` has returned; see `open_sum`."""
@@ -147,7 +150,7 @@ class StoreSum:
     @property
     def origin(self) -> str:
         """The uuid that stands for the sum of these stores, in whatever order."""
-        return str(uuid.uuid5(_ORIGIN, "+".join(sorted(one.store_uuid for one in self.parts))))
+        return origin_of([one.store_uuid for one in self.parts])
 
     @property
     def names(self) -> list[str]:
@@ -181,69 +184,28 @@ class StoreSum:
             )
         return total
 
+    def uids_given(self) -> list[int]:
+        """How many uids each store ever had: where none has more than when it was proved, the proof still holds."""
+        return [one.snapshot.uids_given() for one in self.parts]
+
     # ------------------------------------------------------------ counts
     def as_of_default_s(self) -> int:
         """The least of the stores' clocks: up to it all of them have counted. Raises NotFound if none has a visit."""
-        found: list[int] = []
-        for part in self.parts:
-            try:
-                found.append(part.snapshot.answers.as_of_default_s())
-            except NotFound:
-                continue
-        if not found:
-            raise NotFound("none of the stores has visits yet", hint="ingest some, or give an interval")
-        return min(found)
+        return self.parts[0].snapshot.answers.as_of_default_s()
 
     def count(self, window: str, *, as_of: Moment | None = None) -> CountRecord:
         """As `Reader.count`; a trailing window is by default as of the least of the stores' clocks."""
-        if as_of is None and window[-1:] in ("d", "h", "m"):
-            as_of = self.as_of_default_s()
-        return self._added([one.snapshot.count(window, as_of=as_of) for one in self.parts])
+        return added_counts([one.snapshot.count(window, as_of=as_of) for one in self.parts])
 
     def count_between(self, start: Moment, end: Moment) -> CountRecord:
         """As `Reader.count_between`."""
-        return self._added([one.snapshot.count_between(start, end) for one in self.parts])
+        return added_counts([one.snapshot.count_between(start, end) for one in self.parts])
 
     def series(self, granularity: str, start: Moment | None = None, end: Moment | None = None) -> Iterator[CountRecord]:
         """The buckets that have visits in any of the stores, as `Reader.series`."""
-        rows = [
-            zip(repeat(number), part.snapshot.series(granularity, start, end), strict=False)
-            for number, part in enumerate(self.parts)
-        ]
-        for _, group in groupby(merge(*rows, key=_start_s), key=_start_s):
-            found = dict(group)
-            some = next(iter(found.values()))
-            yield self._added(
-                [
-                    found[number] if number in found else _empty(part.snapshot, some)
-                    for number, part in enumerate(self.parts)
-                ]
-            )
-
-    def _added(self, records: Sequence[CountRecord]) -> CountRecord:
-        """One record of all: whatever changes in a store makes (epoch, revision) of the sum larger, too."""
-        statuses = {record.status for record in records}
-        settled = Status.AMENDED if Status.AMENDED.word in statuses else Status.FINAL
-        is_open = Status.PROVISIONAL.word in statuses
-        return msgspec.structs.replace(
-            records[0],
-            count=sum(record.count for record in records),
-            visits=sum(record.visits for record in records),
-            status=Status.PROVISIONAL.word if is_open else settled.word,
-            complete=all(record.complete for record in records),
-            revision=sum(record.revision for record in records),
-            epoch=sum(record.epoch for record in records),
-        )
+        rows = [one.snapshot.series(granularity, start, end) for one in self.parts]
+        return map(added_counts, zip(*rows, strict=True))
 
     def commits(self) -> int:
         """A number that rises with every commit of any of the stores."""
         return sum(one.snapshot.commit_number for one in self.parts)
-
-
-def _start_s(row: tuple[int, CountRecord]) -> int:
-    return row[1].start_ts
-
-
-def _empty(snapshot: Snapshot, like: CountRecord) -> CountRecord:
-    """What a store says of a bucket in which it has no visit."""
-    return next(iter(snapshot.series(like.granularity, like.start_ts, like.end_ts, fill=True)))

@@ -103,6 +103,8 @@ def seen_sets(answers: Answers, start_s: int, before: TrailingWindow | None) -> 
 def is_whole_before(answers: Answers, start_s: int, before: TrailingWindow | None) -> bool:
     """Whether no visit of the look-back can be missing, or there is none."""
     from_s = since_s(answers, start_s, before)
+    if before is None:  # it begins with the first visit that there is
+        return from_s >= start_s or not answers.lacks("interval", from_s, start_s)
     return from_s >= start_s or answers.is_whole("interval", from_s, start_s)
 
 

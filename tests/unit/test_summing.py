@@ -1,19 +1,23 @@
 """What is no sum: one store, copies, other zones, shards that are not all there. And what a sum says of a bucket."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
 import uniqdb
-from engines import assert_sound
+from engines import assert_sound, options
 from uniqdb.backup import backup
 from uniqdb.errors import InputRefused, NotFound, UsageError
 from uniqdb.meta import KafkaPlace, SourceRow
+from uniqdb.options import Retention
 from uniqdb.summing import open_sum
+from uniqdb.sweeping import sweep
 from uniqdb.writer import nothing
 
 T = 1_468_244_340
+DAY_S = 86_400
 
 
 def new(path: Path, uid: str, zone: str = "UTC") -> Path:
@@ -92,6 +96,23 @@ def test_status_and_revision_of_a_sum(tmp_path: Path) -> None:
         origin = total.origin
     assert origin == _origin([other, one])
     assert origin != _origin([one, new(tmp_path / "third", "x")])
+
+
+def test_a_series_begins_where_all_stores_have_their_counts(tmp_path: Path) -> None:
+    stores = [tmp_path / "one", tmp_path / "other"]
+    for store in stores:
+        with uniqdb.open(store) as db:
+            times = [T - DAY_S * number for number in range(40, -1, -1)]
+            db.add_many(times, [f"{store.name}{ts}" for ts in times], source="web")
+    kept = Retention(minute_days=1, hour_days=1, day_days=2, week_days=14, month_days=40, count_days=5)
+    with uniqdb.open(stores[1], options=replace(options(), retention=kept)) as db:
+        sweep(db, T + 5 * DAY_S, forced=True)
+    with uniqdb.open(stores[1], read_only=True) as db:
+        expected = [(row.start_ts, 2) for row in db.series("minute")]
+    with open_sum(stores) as total:
+        total.assert_disjoint(tmp_path)
+        assert [(row.start_ts, row.count) for row in total.series("minute")] == expected
+        assert 1 < len(expected) < 40
 
 
 def _origin(paths: list[Path]) -> str:

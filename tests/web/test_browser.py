@@ -12,7 +12,7 @@ from engines import options
 from model import Model
 from uniqdb_cli.web.reader import StoreReader
 from web.looking import Page
-from web.web_server import DAY_S, Served, T, Writer, served
+from web.web_server import DAY_S, Served, T, Writer, served, served_sum
 
 pytestmark = pytest.mark.browser
 
@@ -251,4 +251,20 @@ def test_a_token_is_asked_for_once(browser: Any, store_path: Path) -> None:
         page = Page(browser, site)
         page.until(page.is_drawn)
         assert page.counts()["1d"] == 1
+        assert page.complaints() == []
+
+
+def test_several_stores_are_shown_as_one(browser: Any, tmp_path: Path) -> None:
+    stores = [tmp_path / "one", tmp_path / "two"]
+    for store, uids in zip(stores, (["ann", "ben"], ["cem", "dana", "eli"]), strict=True):
+        with uniqdb.open(store, options=options()) as db:
+            db.add_many([T - DAY_S * number for number in range(len(uids))], uids)
+    with served_sum(stores) as site:
+        page = Page(browser, site)
+        page.open()
+        assert page.counts()["7d"] == 5
+        assert page.counts()["1d"] == 2
+        assert len(page.table("split-table")) == 3
+        Writer(stores[1]).add([T], ["fay"])
+        page.until(lambda: page.counts()["1d"] == 3)
         assert page.complaints() == []

@@ -4,9 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -17,8 +18,11 @@ from uniqdb_cli.address import Address
 from uniqdb_cli.web.app import application
 from uniqdb_cli.web.assets import load_assets
 from uniqdb_cli.web.gate import Rules, names_of
+from uniqdb_cli.web.limits import PROOF_EVERY_S
+from uniqdb_cli.web.proofs import Proofs, prove
 from uniqdb_cli.web.reader import StoreReader
 from uniqdb_cli.web.server import listening, serve
+from uniqdb_cli.web.stores import OneStore, Stores, SumOfStores
 
 ROOT = Path(__file__).resolve().parents[2]
 T = 1_468_244_340
@@ -70,12 +74,26 @@ class Served:
 @contextmanager
 def served(store: Path, token: str | None = None, names: tuple[str, ...] = ()) -> Iterator[Served]:
     """Until the end of the block."""
+    with uniqdb.open(store, read_only=True) as engine, _served(OneStore(engine), token, names) as running:
+        yield running
+
+
+@contextmanager
+def served_sum(stores: list[Path], log: list[str] | None = None, every_s: float = PROOF_EVERY_S) -> Iterator[Served]:
+    """The sum of several, until the end of the block; ``log``: what is said meanwhile."""
+    paths = [str(one) for one in stores]
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        proofs = Proofs(paths, prove(paths, folder), ([] if log is None else log).append, every_s=every_s)
+        engines = [stack.enter_context(uniqdb.open(one, read_only=True)) for one in stores]
+        yield stack.enter_context(_served(SumOfStores(engines, proofs), None, ()))
+
+
+@contextmanager
+def _served(stores: Stores, token: str | None, names: tuple[str, ...]) -> Iterator[Served]:
     until = threading.Event()
-    with (
-        uniqdb.open(store, read_only=True) as engine,
-        listening(Address("127.0.0.1", 0)) as (listener, taken),
-    ):
-        reader = StoreReader(engine)
+    with listening(Address("127.0.0.1", 0)) as (listener, taken):
+        reader = StoreReader(stores)
         app = application(reader, load_assets(), Rules(names_of(taken, names), token))
 
         def should_stop() -> bool:
@@ -109,6 +127,10 @@ class Writer:
     def add(self, times: list[int], uids: list[str]) -> None:
         """In one commit."""
         self._run([sys.executable, "-c", _ADD, str(self.store)], json.dumps([times, uids]))
+
+    def forget(self, uid: str) -> None:
+        """Everything that is known of a visitor."""
+        self._run([sys.executable, "-m", "uniqdb_cli", "forget", uid, "--yes", "--store", str(self.store)])
 
     def compact(self) -> None:
         """Into another data file."""

@@ -31,6 +31,10 @@ WINDOWS_MAX = 12
 UID_BYTES_MAX = 1_024
 KEEP_UP_S = 1.0
 """So often it is looked whether the data file was replaced, also when nobody asks."""
+PROOF_EVERY_S = 900.0
+"""Of several stores it is proved again that they share no visitor: at most so often, and only when somebody is new."""
+PROOF_TIME_PARTS = 10
+"""Nor in more than this part of the time."""
 ANSWERS_KEPT_BYTES_MAX = 16_000_000
 """Answers kept for whoever asks the same of the same commit, all of them together."""
 ANSWER_KEPT_BYTES_MAX = 1_000_000

@@ -10,7 +10,7 @@ from uniqdb_cli.web.endpoints import Endpoint
 from uniqdb_cli.web.problems import MEDIA_TYPE, TITLES, Problem, headers_of
 
 REF = "#/components/schemas/{name}"
-_ERRORS = (400, 401, 403, 404, 405, 410, 414, 422, 431, 500, 503)
+_ERRORS = (400, 401, 403, 404, 405, 409, 410, 414, 422, 431, 500, 503)
 
 
 def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:

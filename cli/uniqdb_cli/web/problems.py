@@ -2,7 +2,7 @@
 
 import msgspec
 
-from uniqdb.errors import NotFound, StoreBusy, StoreCorrupt, UniqdbError, UsageError, WindowNotKept
+from uniqdb.errors import InputRefused, NotFound, StoreBusy, StoreCorrupt, UniqdbError, UsageError, WindowNotKept
 from uniqdb_cli.output import json_text
 from uniqdb_cli.web.parameters import BadQuery
 
@@ -32,6 +32,7 @@ TITLES = {
     403: "Not served under this name, or to this page",
     404: "Not found",
     405: "Only GET and HEAD",
+    409: "The counts of the stores cannot be added",
     410: "No longer kept",
     414: "The address is too long",
     422: "The question makes no sense",
@@ -43,6 +44,7 @@ _STATUSES: tuple[tuple[type[UniqdbError], int], ...] = (
     (BadQuery, 400),
     (UsageError, 422),
     (NotFound, 404),
+    (InputRefused, 409),
     (WindowNotKept, 410),
     (StoreCorrupt, 500),
     (StoreBusy, 503),

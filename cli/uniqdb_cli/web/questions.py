@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
+from msgspec import UNSET
+
 from uniqdb import __version__
 from uniqdb.errors import UniqdbError
 from uniqdb.granularity import Granularity
 from uniqdb.moments import resolve_window
+from uniqdb.parts import PartAnswers
 from uniqdb.quarantine import counted_only
 from uniqdb.record import CountRecord
 from uniqdb.snapshot import Snapshot
@@ -28,6 +31,7 @@ from uniqdb_cli.web.shapes import (
     Series,
     SourceState,
     Status,
+    StoreState,
     Trailing,
 )
 
@@ -134,7 +138,7 @@ def _compared(snapshot: Snapshot, text: str, as_of: str | None) -> Compared:
         before = snapshot.count(text, as_of=window_before(zone, text, start_s))
     except UniqdbError:
         return Compared(window=text, current=current, before=None, change=None)
-    first_s = snapshot.answers.state.event_time_s_min
+    first_s = snapshot.answers.whole_from_s
     is_comparable = before.count > 0 and first_s is not None and first_s < before.start_ts + 60
     change = current.count / before.count - 1 if is_comparable else None
     return Compared(window=text, current=current, before=before, change=change)
@@ -161,13 +165,14 @@ def status(snapshot: Snapshot, _query: Query, _patience: Patience) -> Status:
     """The store as a whole."""
     answers = snapshot.answers
     state, retention, found = answers.state, answers.retention, snapshot.completeness()
+    visitors = snapshot.uids_given() - retention.uids_dropped
     return Status(
         version=__version__,
         commit=state.commit_number,
         epoch=answers.epoch,
         timezone=answers.zone.name,
         visits=state.visits,
-        visitors=answers.facts.dictionary.row(answers.view).next_ordinal - retention.uids_dropped,
+        visitors=visitors,
         first_visit_ts=state.event_time_s_min,
         newest_visit_ts=state.event_time_s_max,
         clock_ts=state.clock_s,
@@ -183,6 +188,22 @@ def status(snapshot: Snapshot, _query: Query, _patience: Patience) -> Status:
             SourceState(json_text(one.name), one.kind, one.state, one.clock_s, one.accepted, one.refused, one.held)
             for one in found.sources
         ],
+        stores=[_store_state(answers, visitors)] if isinstance(answers, PartAnswers) else UNSET,
+    )
+
+
+def _store_state(answers: PartAnswers, visitors: int) -> StoreState:
+    own = answers.own_state
+    return StoreState(
+        json_text(answers.name),
+        own.commit_number,
+        answers.epoch,
+        own.visits,
+        visitors,
+        own.event_time_s_min,
+        own.event_time_s_max,
+        own.clock_s,
+        own.closed_through_s,
     )
 
 

@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 import msgspec
 
 from uniqdb import __version__
-from uniqdb.engine import Engine
 from uniqdb.errors import HandleClosed, UniqdbError
-from uniqdb.snapshot import Snapshot
 from uniqdb_cli.web.endpoints import ENDPOINTS, Endpoint, csv_of
 from uniqdb_cli.web.limits import ANSWER_KEPT_BYTES_MAX, ANSWERS_KEPT_BYTES_MAX, KEEP_UP_S, READERS, WAITING_MAX
 from uniqdb_cli.web.parameters import Query
 from uniqdb_cli.web.problems import Busy
-from uniqdb_cli.web.questions import Patience
+from uniqdb_cli.web.stores import Stores, Version
 
 _KEY_BYTES = 500
 """What an answer takes beside its body, about."""
@@ -39,12 +37,12 @@ class Answer:
 class KeptAnswers:
     """Answers of the newest version that was read, the ones used last at the end."""
 
-    version: tuple[int, int, int] = (0, 0, 0)
+    version: Version = ()
     bodies: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
     size_bytes: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def get(self, version: tuple[int, int, int], key: str) -> bytes | None:
+    def get(self, version: Version, key: str) -> bytes | None:
         """The answer, if it is kept of this version."""
         with self.lock:
             if version != self.version:
@@ -54,7 +52,7 @@ class KeptAnswers:
                 self.bodies.move_to_end(key)
             return found
 
-    def put(self, version: tuple[int, int, int], key: str, body: bytes) -> None:
+    def put(self, version: Version, key: str, body: bytes) -> None:
         """Keep it; those of an older version go, as do those that were not used for longest."""
         with self.lock:
             if version < self.version or len(body) > ANSWER_KEPT_BYTES_MAX:
@@ -72,12 +70,12 @@ class KeptAnswers:
 
 
 class StoreReader:
-    """A read-only handle, and the threads that ask it. The store may be written, compacted or restored meanwhile."""
+    """Read-only handles, and the threads that ask them. Stores may be written, compacted or restored meanwhile."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
-        """``engine`` is read-only, and stays the caller's to close after `close`. ``clock`` counts seconds."""
+    def __init__(self, stores: Stores, clock: Callable[[], float] = time.monotonic) -> None:
+        """The handles are read-only, and stay the caller's to close after `close`. ``clock`` counts seconds."""
         self._clock, self._kept_up_at_s = clock, 0.0
-        self._engine, self._kept = engine, KeptAnswers()
+        self._stores, self._kept = stores, KeptAnswers()
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         self._waiting = 0
 
@@ -93,6 +91,11 @@ class StoreReader:
         if now_s - self._kept_up_at_s >= KEEP_UP_S:
             self._kept_up_at_s = now_s
             self._pool.submit(self._try, ENDPOINTS[-1])
+            self._pool.submit(self._keep_stores_up)
+
+    def _keep_stores_up(self) -> None:
+        with contextlib.suppress(UniqdbError):
+            self._stores.keep_up()
 
     def _try(self, endpoint: Endpoint) -> None:
         with contextlib.suppress(UniqdbError):  # whoever asks will be told
@@ -120,31 +123,27 @@ class StoreReader:
     def _look_up(self, endpoint: Endpoint, query: Query, has_etag: Callable[[str], bool]) -> Answer:
         is_csv = query.get("format") == "csv"
         media_type = CSV if is_csv else JSON
-        with self._engine.snapshot() as snapshot:
-            version = snapshot.version
+        with self._stores.read() as state:
+            version = state.version
             etag = self._etag(version)
             if has_etag(etag) and not endpoint.is_private:
                 return Answer(etag, media_type, None)
             key = f"{endpoint.path} {query.text}"
             body = None if endpoint.is_private else self._kept.get(version, key)
             if body is None:
-                found = self._ask(snapshot, endpoint, query)
+                found = state.ask(endpoint, query)
                 rows = endpoint.rows if is_csv else None
                 body = msgspec.json.encode(found) if rows is None else csv_of(rows(found))
                 if not endpoint.is_private:
                     self._kept.put(version, key, body)
             return Answer(etag, media_type, body)
 
-    def _ask(self, snapshot: Snapshot, endpoint: Endpoint, query: Query) -> object:
-        # Questions look into the rows as well as at the snapshot's own answers: all of it is one call on the handle.
-        with snapshot.answers.facts.lock:
-            return endpoint.ask(snapshot, query, Patience())
-
-    def _etag(self, version: tuple[int, int, int]) -> str:
+    def _etag(self, version: Version) -> str:
         """Of one address; another program, store, or commit of it has another."""
-        words = (__version__, self._engine.store_uuid[:8], *version)
+        words = (__version__, self._stores.uuid[:8], *version)
         return f'"{"-".join(map(str, words))}"'
 
     def close(self) -> None:
         """End the threads, when they have answered what they are at."""
         self._pool.shutdown(cancel_futures=True)
+        self._stores.close()

@@ -1,6 +1,7 @@
 """The shapes of the answers. Counts are always `CountRecord`; times are Unix seconds; no answer holds a uid."""
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from uniqdb.record import CountRecord
 from uniqdb_cli.web.problems import Problem
@@ -111,8 +112,22 @@ class SourceState(msgspec.Struct, frozen=True):
     held: int
 
 
+class StoreState(msgspec.Struct, frozen=True):
+    """One of several stores whose counts are added. ``visitors``: everybody in it, none of whom is in another one."""
+
+    name: str
+    commit: int
+    epoch: int
+    visits: int
+    visitors: int
+    first_visit_ts: int | None
+    newest_visit_ts: int | None
+    clock_ts: int | None
+    closed_through_ts: int | None
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """The store as of its newest commit."""
+    """The store as of its newest commit; of several, what all of them have, and the least of their clocks."""
 
     version: str
     commit: int
@@ -136,6 +151,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     lost_spans: int
     """Stretches of time that were lost to damage."""
     sources: list[SourceState]
+    stores: list[StoreState] | UnsetType = UNSET
+    """Each of several stores. Of one store it is left out."""
 
 
 class Alive(msgspec.Struct, frozen=True):
