@@ -144,3 +144,30 @@ def test_one_visitor_in_two_partitions_is_refused(sharded: Sharded) -> None:
     assert refused.stdout == ""
     for one in sharded.served:
         assert_sound(one.store)
+
+
+@pytest.mark.soak
+def test_four_shards_of_four_million_visits(cluster: Cluster, topic: str, tmp_path: Path) -> None:
+    """A million visitors, in the order of time; then one of them in another partition, once."""
+    cluster.create(topic, PARTITIONS)
+    sharded, whole = Sharded(cluster, topic, tmp_path, 4), Served(cluster, topic, tmp_path / "whole")
+    rng = Random(8)
+    for first in range(0, 4_000_000, 200_000):
+        sharded.write(
+            [(T + at // 5, f"visitor-{rng.randrange(1_000_000):06d}") for at in range(first, first + 200_000)]
+        )
+    whole.catch_up()
+    expected = whole.stored()
+    assert sum(visits for (kind, _), (_, visits) in expected.items() if kind == "year") == 4_000_000
+    for number in range(1, 5):
+        sharded.catch_up(number)
+    found: Buckets = {}
+    for kind in GRANULARITIES:
+        found |= rows_of(sharded.sum("--by", kind).stdout)
+    assert found == expected
+    print("buckets", len(found), "visitors of the year", max(count for count, _ in found.values()), flush=True)
+    partition = crc32(b"visitor-123456") % PARTITIONS
+    cluster.write(topic, [line(T + 800_000, "visitor-123456")], (partition + 1) % PARTITIONS)
+    for number in range(1, 5):
+        sharded.catch_up(number)
+    assert "1 visitor is in more than one of" in sharded.sum(code=65).stderr
