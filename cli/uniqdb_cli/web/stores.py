@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from uniqdb.engine import Engine
-from uniqdb.parts import add_up
+from uniqdb.parts import add_up, uids_given
 from uniqdb.snapshot import Snapshot
 from uniqdb.summing import origin_of
 from uniqdb_cli.web.adding import added
@@ -108,7 +108,7 @@ class SumOfStores:
         """Have it proved again when it is time."""
         with ExitStack() as stack:
             snapshots = [stack.enter_context(one.snapshot()) for one in self._engines]
-            self._proofs.keep_up([one.uids_given() for one in snapshots])
+            self._proofs.keep_up([uids_given(one.answers) for one in snapshots])
 
     def close(self) -> None:
         """End a proof that is being made."""
