@@ -56,12 +56,6 @@ class Snapshot(Reader):
             view = self.answers.view
             return self.answers.epoch, view.generation, view.txn_id
 
-    def uids_given(self) -> int:
-        """How many uids the store ever had. It never falls, and rises with each visitor who is new, or came back after
-        the sweeper dropped them."""
-        with self._lock:
-            return self._facts.dictionary.row(self.answers.view).next_ordinal
-
     # ------------------------------------------------------------ questions of sets
     def new_visitors(self, window: Asked, *, before: str | None = BEFORE, as_of: Moment | None = None) -> UidSet:
         """Who is in the window and was not seen in the time before it.

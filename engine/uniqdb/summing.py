@@ -20,7 +20,7 @@ from uniqdb.errors import InputRefused, SharedVisitors, UsageError
 from uniqdb.meta import KafkaPlace, read_sources, read_store_row
 from uniqdb.moments import Moment
 from uniqdb.options import DictionarySizes
-from uniqdb.parts import add_up, added_counts
+from uniqdb.parts import add_up, added_counts, uids_given
 from uniqdb.record import CountRecord
 from uniqdb.shard import Shard
 from uniqdb.snapshot import Snapshot
@@ -185,8 +185,8 @@ class StoreSum:
         return total
 
     def uids_given(self) -> list[int]:
-        """How many uids each store ever had: where none has more than when it was proved, the proof still holds."""
-        return [one.snapshot.uids_given() for one in self.parts]
+        """How many uids each store ever had."""
+        return [uids_given(one.snapshot.answers) for one in self.parts]
 
     # ------------------------------------------------------------ counts
     def as_of_default_s(self) -> int:

@@ -12,7 +12,7 @@ from uniqdb import __version__
 from uniqdb.errors import UniqdbError
 from uniqdb.granularity import Granularity
 from uniqdb.moments import resolve_window
-from uniqdb.parts import PartAnswers
+from uniqdb.parts import PartAnswers, uids_given
 from uniqdb.quarantine import counted_only
 from uniqdb.record import CountRecord
 from uniqdb.snapshot import Snapshot
@@ -165,7 +165,7 @@ def status(snapshot: Snapshot, _query: Query, _patience: Patience) -> Status:
     """The store as a whole."""
     answers = snapshot.answers
     state, retention, found = answers.state, answers.retention, snapshot.completeness()
-    visitors = snapshot.uids_given() - retention.uids_dropped
+    visitors = uids_given(answers) - retention.uids_dropped
     return Status(
         version=__version__,
         commit=state.commit_number,
