@@ -208,8 +208,8 @@ UNIT_YOUNG = 0x10
 UNIT_PARTITION = 0x11
 
 
-_STARTS_S_MIN = EVENT_TIME_S_MIN - 8 * 86_400
-"""The week of the first visits begins in the year before, and years begin earlier east of Greenwich."""
+_STARTS_S_MIN = EVENT_TIME_S_MIN - 367 * 86_400
+"""West of Greenwich the first visits lie in 1999 by the calendar: so do their month and year, which began long before."""
 
 
 def bucket_key(granularity: Granularity, start_s: int) -> bytes:

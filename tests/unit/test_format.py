@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uniqdb.calendar_zone import CalendarZone
 from uniqdb.errors import StoreCorrupt
 from uniqdb.format import (
     BucketRow,
@@ -26,7 +27,7 @@ from uniqdb.format import (
     seal_row,
 )
 from uniqdb.granularity import Granularity
-from uniqdb.limits import CHECKSUM_BLOCK_BYTES
+from uniqdb.limits import CHECKSUM_BLOCK_BYTES, EVENT_TIME_S_MAX, EVENT_TIME_S_MIN
 
 KEY = bucket_key(Granularity.DAY, 1_468_195_200)
 
@@ -94,6 +95,16 @@ def test_keys_sort_as_their_buckets(buckets: list[tuple[Granularity, int]]) -> N
     first, second = buckets
     assert (bucket_key(*first) < bucket_key(*second)) == (first < second)
     assert parse_bucket_key(bucket_key(*first)) == first
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Apia", "Pacific/Niue", "America/New_York", "UTC", "Pacific/Kiritimati"])
+@pytest.mark.parametrize("time_s", [EVENT_TIME_S_MIN, EVENT_TIME_S_MAX - 1])
+def test_keys_of_the_first_and_last_visits_come_back(zone: str, time_s: int) -> None:
+    """The first visits lie in 1999 by some calendars, and so do the beginnings of their months and years."""
+    calendar = CalendarZone.from_name(zone)
+    for granularity in Granularity:
+        start_s = calendar.bucket_at(granularity, time_s).start_s
+        assert parse_bucket_key(bucket_key(granularity, start_s)) == (granularity, start_s)
 
 
 def test_rows_come_back() -> None:
