@@ -209,7 +209,7 @@ UNIT_PARTITION = 0x11
 
 
 _STARTS_S_MIN = EVENT_TIME_S_MIN - 367 * 86_400
-"""West of Greenwich the first visits lie in 1999 by the calendar: so do their month and year, which began long before."""
+"""West of Greenwich the first visits lie in 1999 by the calendar, and so do the beginnings of their month and year."""
 
 
 def bucket_key(granularity: Granularity, start_s: int) -> bytes:
