@@ -10,7 +10,7 @@ from uniqdb.errors import UsageError
 from uniqdb_cli.output import choose_format, one_line, print_tables, write_array
 from uniqdb_cli.reading import Question, given, interval_of, open_snapshot
 from uniqdb_cli.settings import load_settings
-from uniqdb_cli.words import AsOfOption, ConfigOption, FormatOption, OutputFormat, StoreOption
+from uniqdb_cli.words import AsOfOption, ConfigOption, FormatOption, OutputFormat, StoreOption, ToOption
 
 
 def members(
@@ -23,10 +23,7 @@ def members(
     start: Annotated[
         str | None, typer.Option("--from", metavar="TIME", help="Start of an interval: a period, a time, seconds.")
     ] = None,
-    end: Annotated[
-        str | None,
-        typer.Option("--to", metavar="TIME", help="End: a day, week, month or year includes it; a time does not."),
-    ] = None,
+    end: ToOption = None,
     as_of: AsOfOption = None,
     sort: Annotated[
         bool, typer.Option("--sort", help="In the order of their bytes. Holds all of them in memory.")

@@ -10,7 +10,7 @@ from uniqdb_cli.comparing import Comparison
 from uniqdb_cli.completeness import write_completeness
 from uniqdb_cli.output import choose_format, write_counts
 from uniqdb_cli.plot import assert_plotext, write_plot
-from uniqdb_cli.reading import Question, open_snapshot, parse_all, resolve_as_of
+from uniqdb_cli.reading import Question, counted, open_snapshot
 from uniqdb_cli.settings import load_settings
 from uniqdb_cli.words import (
     AsOfOption,
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from uniqdb.calendar_zone import CalendarZone
     from uniqdb.record import CountRecord
     from uniqdb.snapshot import Snapshot
-
-TRAILING_WINDOWS = ("7d", "30d", "90d", "180d", "365d")
 
 
 def query(
@@ -109,19 +107,6 @@ def query(
 
 def answers(question: Question, snapshot: "Snapshot", zone: "CalendarZone") -> Iterator["CountRecord"]:
     """The records that answer the question, as they are computed."""
-    if question.by is not None:
-        if question.start is None or question.end is None:
-            snapshot.answers.as_of_default_s()  # an empty store has no first or last bucket: NotFound says so
-        yield from snapshot.series(question.by, question.start, question.end, fill=question.fill)
-    elif question.start is not None and question.end is not None:
-        yield snapshot.count_between(question.start, question.end)
-    elif question.periods:
-        parse_all(question.periods, zone, periods=True)
-        for text in question.periods:
-            yield snapshot.count(text)
-    else:
-        windows = question.windows or TRAILING_WINDOWS
-        parse_all(windows, zone, periods=False)
-        as_of = resolve_as_of(question.as_of, zone)
-        for text in windows:
-            yield snapshot.count(text, as_of=as_of)
+    if question.by is not None and (question.start is None or question.end is None):
+        snapshot.answers.as_of_default_s()  # an empty store has no first or last bucket: NotFound says so
+    yield from counted(question, snapshot, zone)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from uniqdb.errors import UsageError
 
@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 
     from uniqdb.calendar_zone import CalendarZone
     from uniqdb.engine import Engine
+    from uniqdb.moments import Moment
     from uniqdb.options import OpenOptions
+    from uniqdb.record import CountRecord
     from uniqdb.snapshot import Snapshot
 
 TODAY = "today"
+TRAILING_WINDOWS = ("7d", "30d", "90d", "180d", "365d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,39 @@ def parse_all(texts: Iterable[str], zone: "CalendarZone", *, periods: bool) -> N
             parse_period(zone, text)
         else:
             parse_window(text)
+
+
+class Counting(Protocol):
+    """What can be asked for counts: a snapshot of a store, or the sum of several."""
+
+    def count(self, window: str, *, as_of: "Moment | None" = None) -> "CountRecord":
+        """Of a trailing window or a period."""
+
+    def count_between(self, start: "Moment", end: "Moment") -> "CountRecord":
+        """Of an interval."""
+
+    def series(
+        self, granularity: str, start: "Moment | None", end: "Moment | None", *, fill: bool
+    ) -> Iterator["CountRecord"]:
+        """Of each bucket."""
+
+
+def counted(question: Question, asked: Counting, zone: "CalendarZone") -> Iterator["CountRecord"]:
+    """The records that answer the question, as they are computed; without one, those of the trailing windows."""
+    if question.by is not None:
+        yield from asked.series(question.by, question.start, question.end, fill=question.fill)
+    elif question.start is not None and question.end is not None:
+        yield asked.count_between(question.start, question.end)
+    elif question.periods:
+        parse_all(question.periods, zone, periods=True)
+        for text in question.periods:
+            yield asked.count(text)
+    else:
+        windows = question.windows or TRAILING_WINDOWS
+        parse_all(windows, zone, periods=False)
+        as_of = resolve_as_of(question.as_of, zone)
+        for text in windows:
+            yield asked.count(text, as_of=as_of)
 
 
 def interval_of(snapshot: "Snapshot", zone: "CalendarZone", question: Question) -> dict[str, Any]:

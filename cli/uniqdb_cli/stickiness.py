@@ -48,16 +48,14 @@ def stickiness(
     if wanted is OutputFormat.TABLE:
         _write_table(found, only_average=average)
         return
+    from msgspec import structs
+
     whole = {"timezone": found.timezone, "epoch": found.epoch}
-    rows = [_mean_row(found)] if average else [{**_day_row(one), **whole} for one in found.days]
+    rows = [_mean_row(found)] if average else [{**structs.asdict(one), **whole} for one in found.days]
     if wanted is OutputFormat.VALUE:
         sys.stdout.writelines("\n" if row["dau_mau"] is None else f"{row['dau_mau']}\n" for row in rows)
     else:
         write_records(rows, MEAN_COLUMNS if average else DAY_COLUMNS, wanted)
-
-
-def _day_row(day: Any) -> dict[str, Any]:
-    return {name: getattr(day, name) for name in day.__struct_fields__}
 
 
 def _mean_row(found: "Stickiness") -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """``uniqdb sum``: the counts of stores that share no visitor, added."""
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +9,10 @@ import typer
 from uniqdb.errors import UsageError
 from uniqdb_cli.kafka_config import assert_client, emission_rules, kafka_settings
 from uniqdb_cli.output import choose_format, progress_line, say, write_counts
-from uniqdb_cli.query import TRAILING_WINDOWS
-from uniqdb_cli.reading import Question, parse_all, resolve_as_of
+from uniqdb_cli.reading import Question, counted
 from uniqdb_cli.serve_stream import BootstrapServersOption, KafkaConfigOption, TakeOverOption
 from uniqdb_cli.settings import Settings, load_settings
-from uniqdb_cli.words import AsOfOption, By, ConfigOption, FormatOption
+from uniqdb_cli.words import AsOfOption, By, ConfigOption, FormatOption, FromOption, ToOption
 
 if TYPE_CHECKING:
     from uniqdb.record import CountRecord
@@ -30,13 +28,8 @@ def sum_stores(
         list[str] | None, typer.Option(metavar="PERIOD", help="2016, 2016-07, 2016-W28, 2016-07-11. Repeatable.")
     ] = None,
     by: Annotated[By | None, typer.Option(help="A series: each bucket that had visits.", show_default=False)] = None,
-    start: Annotated[
-        str | None, typer.Option("--from", metavar="TIME", help="Start: a period, a time, seconds.")
-    ] = None,
-    end: Annotated[
-        str | None,
-        typer.Option("--to", metavar="TIME", help="End: a day, week, month or year includes it; a time does not."),
-    ] = None,
+    start: FromOption = None,
+    end: ToOption = None,
     as_of: AsOfOption = None,
     publish: Annotated[
         bool, typer.Option("--publish", help="Publish the records, too, in the topics of the whole.")
@@ -70,10 +63,11 @@ def sum_stores(
 
     with open_sum(stores) as total:
         _assert_disjoint(total)
+        found = counted(question, total, total.zone)
         if not publish:
-            write_counts(_answers(question, total), choose_format(settings.format), total.zone.isoformat)
+            write_counts(found, choose_format(settings.format), total.zone.isoformat)
             return
-        records = list(_answers(question, total))
+        records = list(found)
         write_counts(records, choose_format(settings.format), total.zone.isoformat)
         say(f"{_publish(records, total, settings, take_over=take_over):,} records published.")
 
@@ -83,23 +77,6 @@ def _assert_disjoint(total: "StoreSum") -> None:
         if show is not None:
             show(", ".join(total.names), 0)
         total.assert_disjoint(Path(folder))
-
-
-def _answers(question: Question, total: "StoreSum") -> Iterator["CountRecord"]:
-    if question.by is not None:
-        yield from total.series(question.by, question.start, question.end)
-    elif question.start is not None and question.end is not None:
-        yield total.count_between(question.start, question.end)
-    elif question.periods:
-        parse_all(question.periods, total.zone, periods=True)
-        for text in question.periods:
-            yield total.count(text)
-    else:
-        windows = question.windows or TRAILING_WINDOWS
-        parse_all(windows, total.zone, periods=False)
-        as_of = resolve_as_of(question.as_of, total.zone)
-        for text in windows:
-            yield total.count(text, as_of=as_of)
 
 
 def _publish(records: list["CountRecord"], total: "StoreSum", settings: Settings, *, take_over: bool) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import msgspec
-import numpy as np
 from pyroaring import BitMap
 
 from uniqdb.audit import AUDIT_PREFIX, ErasureRow, read_nameless
@@ -143,8 +142,7 @@ class StoreContent:
 
     def uids(self) -> Iterator[tuple[U32Array, list[bytes]]]:
         """Ordinals and uids, a fragment of the dictionary at a time."""
-        for _, columns in self._dictionary.scan(self._view):
-            yield columns.ordinals, columns.uids(np.arange(len(columns)))
+        return self._dictionary.all_uids(self._view)
 
     def nameless(self) -> BitMap:
         """Ordinals in buckets that no uid has any more."""

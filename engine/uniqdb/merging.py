@@ -22,6 +22,7 @@ from uniqdb.meta import SourceRow, StateRow, with_gaps
 from uniqdb.new_place import new_store, refuse_taken, refuse_within
 from uniqdb.options import DictionarySizes
 from uniqdb.quarantine import CountedRow
+from uniqdb.several_stores import assert_one_zone, real_paths
 from uniqdb.store import Store
 
 _OF_SOURCES = ("sources", "clocks", "held")
@@ -64,10 +65,7 @@ def merge_stores(
     """
     target = Path(into).absolute()
     refuse_taken(target)
-    real = [Path(path).resolve() for path in paths]
-    if len(set(real)) != len(real):
-        raise UsageError("a store is named twice", hint="its visits would be counted twice; name each once")
-    for path in real:
+    for path in real_paths(paths, "its visits would be counted twice; name each once"):
         refuse_within(target, path)
     with ExitStack() as stack:
         contents = [_open(stack, Path(path)) for path in paths]
@@ -94,21 +92,16 @@ def _open(stack: ExitStack, path: Path) -> StoreContent:
 
 
 def _assert_mergeable(contents: Sequence[Content]) -> None:
-    first, *others = contents
     for one in contents:
         if one.head.members_from_s:
             raise WindowNotKept(
                 f"{one.name} was swept: how many visitors of its old buckets are those of the others is not known",
                 hint="merge stores before they are swept",
             )
-    for other in others:
-        same_rules = first.head.tzif == other.head.tzif
-        if first.head.timezone != other.head.timezone or not same_rules:
-            how = "" if first.head.timezone != other.head.timezone else ", by other rules of the zone"
-            raise UsageError(
-                f"{first.name} has the time zone {first.head.timezone}, {other.name} {other.head.timezone}{how}",
-                hint="bring one into the other's zone: `uniqdb dump` it, and `uniqdb load --timezone`",
-            )
+    assert_one_zone(
+        [(one.name, one.head.timezone, one.head.tzif) for one in contents],
+        "bring one into the other's zone: `uniqdb dump` it, and `uniqdb load --timezone`",
+    )
 
 
 def _sources(content: StoreContent) -> dict[bytes, SourceRow]:

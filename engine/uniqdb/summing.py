@@ -12,8 +12,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.engine import open as open_store
 from uniqdb.errors import InputRefused, SharedVisitors, UsageError
@@ -22,6 +20,7 @@ from uniqdb.moments import Moment
 from uniqdb.options import DictionarySizes
 from uniqdb.parts import add_up, added_counts, uids_given
 from uniqdb.record import CountRecord
+from uniqdb.several_stores import assert_one_zone, real_paths
 from uniqdb.shard import Shard
 from uniqdb.snapshot import Snapshot
 from uniqdb.sorted_uids import SortedUids
@@ -59,11 +58,9 @@ def open_sum(paths: Sequence[str | os.PathLike[str]]) -> Iterator["StoreSum"]:
     Raises UsageError (fewer than two, one named twice, other time zones), InputRefused for shards of which one is
     missing, or that are not of one topic with one number of partitions; NotFound, StoreCorrupt.
     """
-    real = [Path(path).resolve() for path in paths]
-    if len(real) < 2:
+    if len(paths) < 2:
         raise UsageError("there is only one store to add", hint="name two or more; `uniqdb query` asks one")
-    if len(set(real)) < len(real):
-        raise UsageError("a store is named twice", hint="its visitors would be counted twice; name each once")
+    real_paths(paths, "its visitors would be counted twice; name each once")
     with ExitStack() as stack:
         parts = [_open(stack, Path(path)) for path in paths]
         _assert_one_calendar(parts)
@@ -80,17 +77,13 @@ def _open(stack: ExitStack, path: Path) -> _Part:
 
 
 def _assert_one_calendar(parts: Sequence[_Part]) -> None:
-    first, *others = parts
     if len({one.store_uuid for one in parts}) < len(parts):
         raise UsageError("two of the stores are copies of one", hint="its visitors would be counted twice")
-    for other in others:
-        mine, theirs = first.snapshot.answers.zone, other.snapshot.answers.zone
-        if mine.name != theirs.name or mine.tzif_bytes != theirs.tzif_bytes:
-            how = "" if mine.name != theirs.name else ", by other rules of the zone"
-            raise UsageError(
-                f"{first.name} has the time zone {mine.name}, {other.name} {theirs.name}{how}",
-                hint="other intervals do not add; `uniqdb dump` one, and `uniqdb load --timezone` the other's zone",
-            )
+    zones = [(part.name, part.snapshot.answers.zone) for part in parts]
+    assert_one_zone(
+        [(name, zone.name, zone.tzif_bytes) for name, zone in zones],
+        "other intervals do not add; `uniqdb dump` one, and `uniqdb load --timezone` the other's zone",
+    )
 
 
 def _assert_whole(parts: Sequence[_Part]) -> None:
@@ -167,10 +160,7 @@ class StoreSum:
         total = 0
         for part in self.parts:
             view, dictionary = part.snapshot.answers.view, UidDictionary(part.hash_seed)
-            batches = (
-                (columns.ordinals, columns.uids(np.arange(len(columns)))) for _, columns in dictionary.scan(view)
-            )
-            runs.add(batches, dictionary.row(view).next_ordinal)
+            runs.add(dictionary.all_uids(view), dictionary.row(view).next_ordinal)
             total += dictionary.entries(view)
         shared, where = 0, set[int]()
         for _, contents in runs.repeated():
@@ -201,9 +191,11 @@ class StoreSum:
         """As `Reader.count_between`."""
         return added_counts([one.snapshot.count_between(start, end) for one in self.parts])
 
-    def series(self, granularity: str, start: Moment | None = None, end: Moment | None = None) -> Iterator[CountRecord]:
+    def series(
+        self, granularity: str, start: Moment | None = None, end: Moment | None = None, *, fill: bool = False
+    ) -> Iterator[CountRecord]:
         """The buckets that have visits in any of the stores, as `Reader.series`."""
-        rows = [one.snapshot.series(granularity, start, end) for one in self.parts]
+        rows = [one.snapshot.series(granularity, start, end, fill=fill) for one in self.parts]
         return map(added_counts, zip(*rows, strict=True))
 
     def commits(self) -> int:

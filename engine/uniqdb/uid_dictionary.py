@@ -161,6 +161,11 @@ class UidDictionary:
         return cast(UidLookup, view.lookup)
 
     # ------------------------------------------------------------ the way back
+    def all_uids(self, view: ReadView) -> Iterator[tuple[U32Array, list[bytes]]]:
+        """Ordinals and uids of everybody, a fragment of the dictionary at a time, in no order."""
+        for _, columns in self.scan(view):
+            yield columns.ordinals, columns.uids(np.arange(len(columns)))
+
     def uids_of(self, view: ReadView, ordinals: BitMap) -> Iterator[tuple[int, bytes]]:
         """(ordinal, uid) of every ordinal in the set: one sequential scan of the dictionary, in no order."""
         for numbers, uids in self.batches_of(view, ordinals):

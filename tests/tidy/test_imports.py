@@ -93,7 +93,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 *("again", "standing", "backup", "restore"),
                 *("repair", "rebuilt_buckets", "rebuilt_rows", "rebuilt_uids", "examination"),
                 *("content", "sorted_uids", "uid_runs", "assembly", "dump_format", "dump", "dump_reading", "loading"),
-                *("merging", "parts", "summing", "exporting"),
+                *("merging", "parts", "several_stores", "summing", "exporting"),
             }
         ),
     ),

@@ -1,6 +1,6 @@
 """Which topic it is, and whether stored positions still mean what they meant."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from uniqdb.errors import OtherCluster, PartitionsChanged, TopicRecreated, UsageError
@@ -72,16 +72,15 @@ def recreated(topic: str, before: str, now: str) -> TopicRecreated:
     )
 
 
-def owned_partitions(topic: str, partition_count: int, shard: Shard | None) -> Sequence[int]:
+def owned_partitions(topic: str, partition_count: int, shard: Shard | None) -> list[int]:
     """The partitions that are read, ascending. Raises UsageError if there are none."""
-    if shard is None:
-        return range(partition_count)
-    if shard.number > partition_count:
+    owned = [one for one in range(partition_count) if shard is None or shard.owns(one)]
+    if shard is not None and not owned:
         raise UsageError(
             f"topic {topic} has {partition_count} partitions, none of which is in shard {shard}",
             hint=f"a topic of so many can be counted in at most {partition_count} shards",
         )
-    return range(shard.number - 1, partition_count, shard.count)
+    return owned
 
 
 def partitions_changed(topic: str, before: int, now: int) -> PartitionsChanged:
