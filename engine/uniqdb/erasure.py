@@ -17,7 +17,7 @@ from uniqdb.audit import NAMELESS_KEY, ErasureRow, nameless_payload, read_namele
 from uniqdb.batch import bitmap_of
 from uniqdb.bucket_members import encode_members, inline_members, load_fragment
 from uniqdb.calendar_zone import CalendarZone
-from uniqdb.closing import NOTHING_CLOSED, Closing
+from uniqdb.closing import NOTHING_CLOSED
 from uniqdb.commit_plan import CommitPlan
 from uniqdb.format import (
     BucketRow,
@@ -41,7 +41,7 @@ from uniqdb.needles import Needles
 from uniqdb.outbox import mark_due, queue, queue_deletions
 from uniqdb.quarantine import Gone, QuarantineRow, read_quarantine, remove_quarantined
 from uniqdb.store import ReadView
-from uniqdb.trailing import due_by
+from uniqdb.trailing import due_again
 from uniqdb.uid_dictionary import UidDictionary
 from uniqdb.uid_removal import remove_uids
 
@@ -109,16 +109,9 @@ def erase(
         if state.publishes:
             queue(plan, [key for key, _ in touched])
             queue_deletions(plan, refused)
-            late_days_s = _closed_days(touched)
-            closing = _closed_as_now(zone, state)
-            mark_due(plan, due_by(zone, closing, state.event_time_s_min, late_days_s, window_days))
+            through_s = NOTHING_CLOSED if state.closed_through_s is None else state.closed_through_s
+            mark_due(plan, due_again(plan.view, zone, through_s, _closed_days(touched), window_days))
     return state
-
-
-def _closed_as_now(zone: CalendarZone, state: StateRow) -> Closing:
-    """A commit that closes nothing."""
-    through_s = NOTHING_CLOSED if state.closed_through_s is None else state.closed_through_s
-    return Closing.of(zone, (through_s, through_s), np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 def _closed_days(touched: list[tuple[bytes, BucketRow]]) -> list[int]:

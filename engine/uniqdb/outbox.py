@@ -153,6 +153,13 @@ def read_window(view: ReadView, key: WindowKey) -> WindowRow | None:
     return WindowRow(*_WINDOW_ROW.unpack(payload))
 
 
+def read_published(view: ReadView, days: int, dates: tuple[int, int]) -> Iterator[WindowKey]:
+    """The windows of a length that were published, and end with one of these dates (ordinals, both inclusive)."""
+    first, last = (WindowKey(days, date).pack() for date in dates)
+    for key, _ in view.raw_rows(Database.WINDOWS, first, last + b"\0"):
+        yield WindowKey.unpack(key)
+
+
 def all_bucket_keys(view: ReadView) -> Iterator[bytes]:
     """The key of every bucket that has a row."""
     for key, _ in view.raw_rows(Database.BUCKETS):

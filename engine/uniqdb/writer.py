@@ -40,7 +40,7 @@ from uniqdb.quarantine import NOTHING_GONE, Gone, Quarantined, remove_quarantine
 from uniqdb.store import Store, StoreMoved
 from uniqdb.store_clock import OpenSources, pass_time
 from uniqdb.told_again import told_again
-from uniqdb.trailing import due_by
+from uniqdb.trailing import due_again, due_by
 from uniqdb.uid_batch import Uids, chosen, joined
 from uniqdb.uid_dictionary import Resolved, UidDictionary
 from uniqdb.uid_upkeep import DictionaryUpkeep
@@ -350,13 +350,13 @@ class Writer:
         if commit.is_publishing and not state.publishes:
             state = msgspec.structs.replace(state, publishes=True)
             queue(plan, all_bucket_keys(plan.view))
-            mark_due(plan, due_by(self._zone, closing.from_the_start(), state.event_time_s_min, (), lengths))
+            mark_due(plan, due_by(self._zone, closing.from_the_start(), state.event_time_s_min, lengths))
         if state.publishes:
             queue(plan, plan.changes.keys(Database.BUCKETS))
             queue(plan, told_again(plan.view, self._zone, read_state(plan.view), state))
             queue(plan, map(quarantine_key, range(first_id, state.quarantine_next_id)))
-            late_days_s = closing.late_days_s
-            mark_due(plan, due_by(self._zone, closing, state.event_time_s_min, late_days_s, lengths))
+            mark_due(plan, due_by(self._zone, closing, state.event_time_s_min, lengths))
+            mark_due(plan, due_again(plan.view, self._zone, closing.through_s, closing.late_days_s, lengths))
         mark_not_due(plan, commit.not_due)
         acknowledge(plan, commit.published)
         for key, row, record in commit.windows:

@@ -3,7 +3,9 @@
 More seeds: `make soak SEEDS=20000 STEPS=1000`.
 """
 
+import datetime
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,9 @@ from event_time_oracle import Oracle
 from event_time_streams import KINDS, Stream
 from simulation.judge import HeldVisit, Judge
 from simulation.run import outcomes, repeat_command, run_seed
-from simulation.world import INPUT, Seen, World, a_backup_is_made, send, visit
+from simulation.world import DAY_S, INPUT, Seen, World, a_backup_is_made, send, visit
+from uniqdb.options import Retention
+from uniqdb.request_handlers import FORGET, PUBLISH_TRAILING
 
 Step = Callable[[World], None]
 STEPS = 400
@@ -171,3 +175,25 @@ def test_a_provisional_window_is_not_final_after_a_restore(tmp_path: Path) -> No
     windows = [one for one in world.highest.values() if one["granularity"] == "window"]
     assert len(windows) == 5
     assert {(one["epoch"] > 1, one["status"]) for one in windows} == {(True, "provisional")}
+
+
+def test_a_window_that_is_switched_off_but_was_asked_for_is_amended(tmp_path: Path) -> None:
+    """Published windows longer than days are kept stayed as they were after late visits and erasures."""
+
+    def publish(world: World) -> None:
+        assert world.db is not None
+        day = datetime.datetime.fromtimestamp(world.time.wall_s - DAY_S, datetime.UTC).date()
+        world.ask(PUBLISH_TRAILING, {"as_of": day.isoformat()})
+
+    def forget(world: World) -> None:
+        world.ask(FORGET, {"uids": ["late-1", "visitor-3"], "keep_counts": False})
+
+    later = [visits(300, uid="next"), *[wait(2)] * 4, publish, *[wait(2)] * 4]
+    script = [visits(60), wait(DAY_S), *later, visits(3, ago_s=DAY_S, uid="late"), *[wait(1_900)] * 6]
+    world = World(1, len(script) + 8, tmp_path)
+    calm(world, [*script, forget, *[wait(1_900)] * 7])
+    world.zone = world.truth.zone = "UTC"
+    world.options = replace(world.options, retention=Retention(minute_days=1, hour_days=1, day_days=2, week_days=9))
+    world.run()
+    windows = [one for one in world.highest.values() if one["granularity"] == "window" and one["window"] == "30d"]
+    assert [(one["status"], one["revision"], one["count"]) for one in windows] == [("amended", 3, 61)]
