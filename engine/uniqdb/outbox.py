@@ -23,6 +23,7 @@ WINDOW_KIND, QUARANTINE_KIND = 0x20, 0x30
 """The first byte of keys in ``outbox`` (persisted); below: a granularity, and the key is that of the bucket."""
 DELETION = b"\1"
 """Stands where a record would, of a refused record that was erased (persisted)."""
+DATE_ORDINAL_MAX = datetime.date.max.toordinal()
 TRAILING_DAYS = (7, 30, 90, 180, 365)
 """Lengths of the trailing windows that are published."""
 

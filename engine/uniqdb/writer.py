@@ -39,7 +39,7 @@ from uniqdb.outbox import (
 from uniqdb.quarantine import NOTHING_GONE, Gone, Quarantined, remove_quarantined, write_quarantine
 from uniqdb.store import Store, StoreMoved
 from uniqdb.store_clock import OpenSources, pass_time
-from uniqdb.told_again import told_again
+from uniqdb.told_again import told_again, windows_told_again
 from uniqdb.trailing import due_again, due_by
 from uniqdb.uid_batch import Uids, chosen, joined
 from uniqdb.uid_dictionary import Resolved, UidDictionary
@@ -353,7 +353,9 @@ class Writer:
             mark_due(plan, due_by(self._zone, closing.from_the_start(), state.event_time_s_min, lengths))
         if state.publishes:
             queue(plan, plan.changes.keys(Database.BUCKETS))
-            queue(plan, told_again(plan.view, self._zone, read_state(plan.view), state))
+            states = read_state(plan.view), state
+            queue(plan, told_again(plan.view, self._zone, *states))
+            mark_due(plan, windows_told_again(plan.view, self._zone, *states))
             queue(plan, map(quarantine_key, range(first_id, state.quarantine_next_id)))
             mark_due(plan, due_by(self._zone, closing, state.event_time_s_min, lengths))
             mark_due(plan, due_again(plan.view, self._zone, closing.through_s, closing.late_days_s, lengths))

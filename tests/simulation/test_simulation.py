@@ -193,7 +193,55 @@ def test_a_window_that_is_switched_off_but_was_asked_for_is_amended(tmp_path: Pa
     world = World(1, len(script) + 8, tmp_path)
     calm(world, [*script, forget, *[wait(1_900)] * 7])
     world.zone = world.truth.zone = "UTC"
-    world.options = replace(world.options, retention=Retention(minute_days=1, hour_days=1, day_days=2, week_days=9))
+    world.options = replace(world.options, retention=Retention(minute_days=1, hour_days=2, day_days=8))
     world.run()
-    windows = [one for one in world.highest.values() if one["granularity"] == "window" and one["window"] == "30d"]
+    windows = [one for one in world.highest.values() if one["granularity"] == "window" and one["window"] == "365d"]
     assert [(one["status"], one["revision"], one["count"]) for one in windows] == [("amended", 3, 61)]
+
+
+def published_week(world: World, ends_ago: int) -> tuple[str, int, bool]:
+    """Status, revision and completeness of the window of seven days that ended so many days ago."""
+    day = datetime.datetime.fromtimestamp(world.time.wall_s - ends_ago * DAY_S, datetime.UTC).date()
+    found = world.highest["unique_visitors_trailing", f"window|{world.zone}|7d|{day.isoformat()}".encode()]
+    return str(found["status"]), int(found["revision"]), bool(found["complete"])
+
+
+def weeks_in(tmp_path: Path, *later: Step, partitions: int = 1) -> World:
+    """Nine days with visits in each of the partitions, then these steps, then hours in which little comes."""
+    day: list[Step] = [visits(40, partition=one, uid=f"p{one}") for one in range(partitions)]
+    last = partitions - 1
+    script = [*[*day, wait(5), wait(DAY_S)] * 9, *day, *[wait(5)] * 3, *later]
+    script += [visits(30, partition=last), *[wait(1_900)] * 6]
+    world = World(1, len(script), tmp_path)
+    calm(world, script)
+    world.zone = world.truth.zone = "UTC"
+    world.options = replace(world.options, retention=Retention())
+    while len(world.cluster.topics[INPUT]) < partitions:
+        add_partition(world)
+    world.run()
+    return world
+
+
+def test_a_gap_makes_published_windows_incomplete(tmp_path: Path) -> None:
+    """Trailing windows were published as complete, and a gap that was found later left them so."""
+
+    def lose_some(world: World) -> None:
+        visits(20)(world)
+        log = world.cluster.topics[INPUT][0]
+        log.first, log.records = log.end, []
+
+    world = weeks_in(tmp_path / "without", partitions=2)
+    assert published_week(world, 1) == ("final", 1, True)
+    quiet: list[Step] = [visits(40, partition=1, uid="p1"), wait(5), wait(DAY_S)] * 2
+    world = weeks_in(tmp_path / "with", *quiet, lose_some, *[wait(1)] * 4, visits(5), partitions=2)
+    assert world.seen.lost_offsets == 1
+    assert published_week(world, 1)[::2] == ("amended", False)
+    assert published_week(world, 4) == ("final", 1, True)
+
+
+def test_an_older_first_visit_makes_published_windows_complete(tmp_path: Path) -> None:
+    """A trailing window that began on the day of the first visit was never complete, also when older ones came."""
+    older = visits(40, ago_s=10 * DAY_S, uid="older")
+    assert published_week(weeks_in(tmp_path / "without"), 3) == ("final", 1, False)
+    assert published_week(weeks_in(tmp_path / "with", older), 3) == ("amended", 2, True)
+    assert published_week(weeks_in(tmp_path / "again", older), 2) == ("final", 1, True)

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -483,17 +484,21 @@ class World:
         for (topic, _), record in self.highest.items():
             bucket = record["granularity"], record["start_ts"]
             if record["granularity"] == "window":
-                self._assert_window(record, epoch)
+                self._assert_window(db, record, epoch)
             elif bucket not in rows and bucket not in self.orphans and self.truth.counts(bucket):
                 raise Wrong(f"{topic} has {record} of a bucket that nobody visited")
 
-    def _assert_window(self, record: dict[str, Any], epoch: int) -> None:
+    def _assert_window(self, db: uniqdb.Engine, record: dict[str, Any], epoch: int) -> None:
         inside = self.truth.days_between(record["start_ts"], record["end_ts"])
         if record["status"] != "provisional" and record["end_ts"] > self.time.wall_s + 3 * DAY_S:
             raise Wrong(f"a window of days to come is settled: {record}")
         is_settled = record["epoch"] == epoch and record["status"] != "provisional"
         if inside is not None and is_settled and record["count"] != len(inside):
             raise Wrong(f"published {record}, true {len(inside)}")
+        if inside is not None and is_settled:
+            now = db.count(record["window"], as_of=date.fromisoformat(record["as_of"]))
+            if now.complete != record["complete"]:
+                raise Wrong(f"published {record}, complete now: {now.complete}")
 
 
 def _told(record: dict[str, Any]) -> dict[str, Any]:
