@@ -75,6 +75,12 @@ class Answers:
             self._epoch = row.epoch
         return self._epoch
 
+    @property
+    def _years_end_s(self) -> int:
+        """The end of the last year with visits."""
+        newest_s = self.state.event_time_s_max
+        return self.zone.start_s if newest_s is None else self.zone.bucket_at(Granularity.YEAR, newest_s).end_s
+
     def as_of_default_s(self) -> int:
         """The store's clock or, where no source has one, its newest visit. Raises NotFound if there is none."""
         newest = self.state.event_time_s_max
@@ -165,9 +171,14 @@ class Answers:
     def cover(self, start_s: int, end_s: int) -> list[tuple[Bucket, BucketRow]]:
         """The fewest kept buckets that tile the interval, without those that never had a visit. Raises WindowNotKept.
 
-        Before the horizon no row is no proof: visits that came after the sweep are not in it.
+        Before the horizon no row is no proof: visits that came after the sweep are not in it. Years after that of the
+        newest visit are left out: nobody has to work out the calendar of thousands of them.
         """
         kept_from_s = self.retention.horizons()
+        if not self.retention.lost:
+            end_s = min(end_s, self._years_end_s)
+            if start_s >= end_s:
+                return []
 
         def whole(bucket: Bucket) -> bool:
             is_kept = bucket.start_s >= kept_from_s[bucket.granularity]
