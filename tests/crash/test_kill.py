@@ -112,8 +112,12 @@ def test_three_kills(tmp_path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize(
     "campaign",
-    [Campaign(50, 20_000, 97, "tiny"), Campaign(200, 2_000_000, 20_000, "usual", 10)],
-    ids=["small", "large"],
+    [
+        Campaign(50, 20_000, 97, "tiny"),
+        Campaign(1_000, 20_000, 97, "tiny", 10),
+        Campaign(200, 2_000_000, 20_000, "usual", 10),
+    ],
+    ids=["small", "many", "large"],
 )
 def test_many_kills(tmp_path: Path, campaign: Campaign) -> None:
     seen = rounds(tmp_path, campaign)
