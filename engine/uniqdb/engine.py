@@ -100,7 +100,7 @@ class Engine:
             store.close()
             raise
         self.store_uuid = row.store_uuid
-        dictionary = UidDictionary(row.hash_seed, cache_entries=options.caches.uid_entries)
+        dictionary = UidDictionary(row.hash_seed, options.caches)
         cache = MembersCache(options.caches.members_bytes)
         self._facts = StoreFacts(self._zone, self._lock, dictionary, cache)
         self._writer = None if store.read_only else Writer(store, self._zone, dictionary, options)

@@ -167,6 +167,8 @@ MAINTENANCE_BYTES_PER_NEW_BYTE = 12
 """How much a commit may drain, merge and split for each byte of new dictionary entries."""
 
 # --- caches (memory) ---
+UID_FILTER_BYTES_MIN, UID_FILTER_BYTES_MAX = 1024 * 1024, 128 * 1024 * 1024
+"""Of `uniqdb.uid_filter`: enough for 50 million uids and more."""
 UID_CACHE_ENTRIES = 1_000_000
 """About 100 bytes each for uids of 20 bytes: `uniqdb.uid_cache`, half of whose slots are free."""
 MEMBERS_CACHE_BUCKETS = 20_000

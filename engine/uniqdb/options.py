@@ -22,6 +22,7 @@ from uniqdb.limits import (
     QUARANTINE_MAX_ROWS,
     RETENTION_DAYS_MAX,
     UID_CACHE_ENTRIES,
+    UID_FILTER_BYTES_MAX,
     WEEK_RETENTION_DAYS,
     YEAR_RETENTION_DAYS,
     YOUNG_BYTES_MAX,
@@ -41,6 +42,8 @@ class CacheSizes:
     """Sets of recently touched buckets, estimated; a writer and its readers have one such cache each, and for unions of
     sets a quarter of it more.
     """
+    uid_filter_bytes: int = UID_FILTER_BYTES_MAX
+    """What a writer that gets many new uids remembers of all others, at most; it begins with 1 MiB. 0: nothing."""
 
 
 @dataclass(frozen=True, slots=True)

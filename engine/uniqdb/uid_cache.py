@@ -25,6 +25,8 @@ _WORD_BYTES = 8
 _WORDS_MAX = 8
 """Longer uids are kept in a dict: rows of their size would be a waste."""
 _FIRST_SLOTS = 1 << 10
+_USED_PART = 16
+"""A table of which less than one slot in so many was used is too large for the next uids."""
 _EMPTY, _DROPPED = -1, -2
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _KEPT = np.array([b"\xff" * size for size in range(_WORD_BYTES + 1)], f"S{_WORD_BYTES}").view(np.uint64)
@@ -65,6 +67,12 @@ class UidCache:
                 self._tables[words] = _Table(words)
             self._tables[words].add(rows, ordinals[at])
         self._entries += len(uids)
+
+    def clear(self) -> None:
+        """Forget everybody, and keep the memory for as many again. Tables that are nearly empty are given back."""
+        self._tables = {words: table for words, table in self._tables.items() if table.clear()}
+        self._long.clear()
+        self._entries = 0
 
     def drop(self, ordinals: I64Array) -> None:
         """Forget the uids of these ordinals, where they are there. Cost: a look at every slot."""
@@ -138,6 +146,13 @@ class _Table:
         self._make(1 << (4 * entries - 1).bit_length())
         self._used = 0
         self.add(rows, ordinals)
+
+    def clear(self) -> bool:
+        """Empty all slots, whose rows may stay: of a free slot nobody looks at the row. False: it was hardly used."""
+        was_used = self._used * _USED_PART >= len(self._ordinals)
+        self._ordinals.fill(_EMPTY)
+        self._used = 0
+        return was_used
 
     def drop(self, ordinals: I64Array) -> int:
         at = np.flatnonzero((self._ordinals >= 0) & np.isin(self._ordinals, ordinals))

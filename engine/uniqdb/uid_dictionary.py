@@ -26,15 +26,18 @@ from uniqdb.format import (
     corrupt,
     partition_key,
 )
-from uniqdb.limits import ORDINAL_MAX, UID_CACHE_ENTRIES
+from uniqdb.limits import ORDINAL_MAX
+from uniqdb.options import CacheSizes
 from uniqdb.store import ReadView
 from uniqdb.uid_batch import Uids, texts
 from uniqdb.uid_cache import UidCache
+from uniqdb.uid_filter import UidFilter
 from uniqdb.uid_fragment import ENTRY_BYTES, I64Array, U32Array, U64Array, UidColumns
 from uniqdb.uid_lookup import HASH_MAX, Layout, UidLookup, directory_of, payload_of, read_layout
 from uniqdb.uid_probe import UidShape
 
 DICTIONARY_KEY = b"dictionary"
+_USUAL = CacheSizes()
 
 
 def first_rows(changes: ChangeSet) -> None:
@@ -56,11 +59,12 @@ class Resolved:
 
 
 class UidDictionary:
-    """Looks uids up. Bounded memory: a cache of recent uids in two generations, changed only after a commit."""
+    """Looks uids up. Bounded memory: a filter, and recent uids in two generations, changed only after a commit."""
 
-    def __init__(self, hash_seed: int, *, cache_entries: int = UID_CACHE_ENTRIES) -> None:
-        self._seed, self._cache_entries = hash_seed, cache_entries
+    def __init__(self, hash_seed: int, caches: CacheSizes = _USUAL) -> None:
+        self._seed, self._cache_entries = hash_seed, caches.uid_entries
         self._recent, self._older = UidCache(), UidCache()
+        self._filter = UidFilter(caches.uid_filter_bytes)
         self._layout: Layout | None = None
         self._shapes: dict[bytes, UidShape] = {}
 
@@ -75,6 +79,7 @@ class UidDictionary:
     def forget_cached(self) -> None:
         """Drop everything kept in memory: the store was changed by somebody else."""
         self._recent, self._older, self._layout = UidCache(), UidCache(), None
+        self._filter.forget()
 
     def evict(self, uids: Iterable[str]) -> None:
         """Forget uids that a successful commit took out of the dictionary."""
@@ -103,7 +108,7 @@ class UidDictionary:
             asked = [asked[at] for at in np.flatnonzero(older < 0).tolist()]
         encoded = list(map(str.encode, asked))
         hashes = self.hashes_of(encoded)
-        stored = self.lookup(view, encoded, hashes)
+        stored = self._stored(view, row.next_ordinal, encoded, hashes)
         new = np.flatnonzero(stored < 0)
         if row.next_ordinal + len(new) > ORDINAL_MAX:
             raise StoreCorrupt(
@@ -115,13 +120,33 @@ class UidDictionary:
         ordinals[missing] = np.fromiter(map(known.__getitem__, missed), np.int64, len(missed))
         return Resolved(ordinals, known, [encoded[at] for at in new.tolist()], hashes[new], row.next_ordinal)
 
+    def _stored(self, view: ReadView, held: int, uids: list[bytes], hashes: U64Array) -> I64Array:
+        """`lookup`, but for those of whom the filter knows that they are new.
+
+        Then they are in it, whatever becomes of the commit: one that it holds too many is only looked up.
+        """
+        if self._filter.is_made:
+            order = np.argsort(hashes)
+            asked = order[self._filter.may_hold(hashes[order])]
+            found = np.full(len(uids), -1, np.int64)
+            if len(asked):
+                found[asked] = self.lookup(view, [uids[at] for at in asked.tolist()], hashes[asked])
+        else:
+            found = self.lookup(view, uids, hashes)
+        new = np.sort(hashes[found < 0])
+        if self._filter.is_wanted(held, len(new)):
+            self._filter.make(held, (columns.hashes for _, columns in self.scan(view)))
+        self._filter.add(new)
+        return found
+
     def remember(self, resolved: Resolved) -> None:
         """Put a committed batch's uids into the cache. When half of it is full, the older half is dropped."""
         if resolved.known:
             uids = list(resolved.known)
             self._recent.add(uids, np.fromiter(resolved.known.values(), np.int64, len(uids)))
         if len(self._recent) > self._cache_entries // 2:
-            self._recent, self._older = UidCache(), self._recent
+            self._recent, self._older = self._older, self._recent
+            self._recent.clear()  # its memory is used again: to be given new one costs more than all else here
 
     def row(self, view: ReadView) -> DictionaryRow:
         """The dictionary's own row in ``meta``."""

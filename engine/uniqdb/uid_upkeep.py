@@ -82,18 +82,19 @@ class DictionaryUpkeep:
         if not step.row.drain_through:
             return []
         goal = min(filling_bytes * 5 / (self._sizes.young_bytes * 4), 1.0) * HASH_MAX
-        drained: list[int] = []
-        parts = [columns_of(step.view, YOUNG_KEY, fragment) for fragment in step.draining()]
-        while step.row.drain_through and step.row.drain_cursor <= goal:
-            first, last = step.layout.partition_of(step.row.drain_cursor)
-            step.receive(first, last, parts)
-            drained.append(first)
-            if last == HASH_MAX:
-                step.young.remove(step.draining())
-                step.row = step.row._replace(drain_through=0, drain_cursor=0)
-            else:
-                step.row = step.row._replace(drain_cursor=last + 1)
-        return drained
+        due: list[tuple[int, int]] = []
+        cursor = step.row.drain_cursor
+        while cursor <= min(goal, HASH_MAX):
+            due.append(step.layout.partition_of(cursor))
+            cursor = due[-1][1] + 1
+        if due:
+            parts = [columns_of(step.view, YOUNG_KEY, fragment) for fragment in step.draining()]
+            step.receive(due, parts)
+            step.row = step.row._replace(drain_cursor=cursor)
+        if cursor > HASH_MAX:
+            step.young.remove(step.draining())
+            step.row = step.row._replace(drain_through=0, drain_cursor=0)
+        return [first for first, _ in due]
 
 
 def pieces_of(
@@ -142,17 +143,20 @@ class _Step:
             self._edits[first] = UnitEdit(self.plan, Database.UIDS, key, directory)
         return self._edits[first]
 
-    def receive(self, first: int, last: int, parts: list[UidColumns]) -> None:
-        """Append the draining entries with hashes in ``[first, last]`` to the partition."""
-        cuts = []
-        for part in parts:
-            start = int(np.searchsorted(part.hashes, np.uint64(first)))
-            end = int(np.searchsorted(part.hashes, np.uint64(last), "right"))
+    def receive(self, partitions: list[tuple[int, int]], parts: list[UidColumns]) -> None:
+        """Append to each of these partitions (first and last hash, side by side) the draining entries that are its own.
+
+        All of them are cut out of the parts and merged at once, for a commit may drain into a hundred partitions.
+        """
+        cuts = [cut for part in parts if len(cut := part.between(partitions[0][0], partitions[-1][1]))]
+        if not cuts:
+            return
+        merged = merge(cuts)
+        firsts = np.array([first for first, _ in partitions], np.uint64)
+        bounds = [*np.searchsorted(merged.hashes, firsts).tolist(), len(merged)]
+        for (first, _), start, end in zip(partitions, bounds, bounds[1:], strict=False):
             if end > start:
-                cuts.append(part.cut(start, end))
-        if cuts:
-            merged = merge(cuts)
-            self.edit(first).append(len(merged), merged.pack())
+                self.edit(first).append(end - start, merged.cut(start, end).pack())
 
     def is_due(self, first: int) -> bool:
         edit = self.edit(first)

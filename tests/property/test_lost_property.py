@@ -28,7 +28,7 @@ class Session:
     def __init__(self, path: Path, zone: str, retention: Retention, rng: random.Random) -> None:
         self.path, self.rng = path, rng
         self.model = LostModel(zone)
-        caches = CacheSizes(rng.choice([2, 10**6]), rng.choice([1_000, 10**8]))
+        caches = CacheSizes(rng.choice([2, 10**6]), rng.choice([1_000, 10**8]), rng.choice([0, 64]))
         self.options = replace(brief_options(retention), caches=caches)
         self.db = uniqdb.open(path, timezone=zone, options=self.options)
         self.now_s = T

@@ -22,7 +22,7 @@ class Session:
 
     def __init__(self, path: Path, rng: random.Random) -> None:
         self.path, self.rng, self.model = path, rng, Model("Europe/Zurich")
-        caches = CacheSizes(rng.choice([2, 50, 10**6]), rng.choice([1_000, 10**8]))
+        caches = CacheSizes(rng.choice([2, 50, 10**6]), rng.choice([1_000, 10**8]), rng.choice([0, 64, 2**10]))
         self.options = replace(options(rng.choice([3, 20, 100])), caches=caches)
         self.db = uniqdb.open(path, timezone="Europe/Zurich", options=self.options)
         self.kept: tuple[Snapshot, list[CountRecord]] | None = None

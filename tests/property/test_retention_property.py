@@ -37,7 +37,7 @@ class Session:
     def __init__(self, path: Path, zone: str, retention: Retention, rng: random.Random) -> None:
         self.path, self.rng, self.retention = path, rng, retention
         self.model = SweptModel(zone)
-        caches = CacheSizes(rng.choice([2, 50, 10**6]), rng.choice([1_000, 10**8]))
+        caches = CacheSizes(rng.choice([2, 50, 10**6]), rng.choice([1_000, 10**8]), rng.choice([0, 64, 2**10]))
         self.options = replace(brief_options(retention), caches=caches)
         self.db = uniqdb.open(path, timezone=zone, options=self.options)
         self.now_s = T

@@ -105,7 +105,7 @@ class World:
         self.skew_s = 0.0
         self.options = OpenOptions(
             commit=CommitRule(10**6, 1e12),
-            caches=CacheSizes(rng.choice([2, 50, 10**6]), rng.choice([1_000, 10**8])),
+            caches=CacheSizes(rng.choice([2, 50, 10**6]), rng.choice([1_000, 10**8]), (0, 64, 2**10)[seed % 3]),
             dictionary=TINY,
             wall_clock=self._wall,
             retention=rng.choice(RETENTIONS),

@@ -21,7 +21,10 @@ def found(cache: UidCache, asked: list[str]) -> list[int]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["add", "drop"]), st.lists(uids, max_size=60)), max_size=8), st.lists(uids))
+@given(
+    st.lists(st.tuples(st.sampled_from(["add", "add", "drop", "clear"]), st.lists(uids, max_size=60)), max_size=8),
+    st.lists(uids),
+)
 def test_it_gives_what_a_dict_gives(steps: list[tuple[str, list[str]]], asked: list[str]) -> None:
     cache, model, next_ordinal = UidCache(), {}, 0
     for step, some in steps:
@@ -31,6 +34,9 @@ def test_it_gives_what_a_dict_gives(steps: list[tuple[str, list[str]]], asked: l
             next_ordinal += len(new)
             cache.add(new, ordinals)
             model.update(zip(new, ordinals.tolist(), strict=True))
+        elif step == "clear":
+            cache.clear()
+            model.clear()
         else:
             gone = [model.pop(uid) for uid in dict.fromkeys(some) if uid in model]
             cache.drop(np.array([*gone, next_ordinal + 7], np.int64))
@@ -63,6 +69,21 @@ def test_uids_that_all_want_the_same_slot_are_told_apart(monkeypatch: pytest.Mon
         again = [twins[at] for at in gone]
         cache.add(again, np.arange(10_000, 10_000 + len(again)))
         assert found(cache, again) == list(range(10_000, 10_000 + len(again)))
+
+
+def test_one_that_was_cleared_uses_its_memory_again_and_finds_nothing_of_before() -> None:
+    first, second = ([f"{word}-{number:05}" for number in range(9_000)] for word in ("visitor", "another"))
+    cache = UidCache()
+    cache.add([*first, *["w" * 30, "w" * 31]], np.arange(9_002))
+    memory = cache._tables[3]._ordinals
+    cache.clear()
+    assert list(cache._tables) == [3], "a table of few long uids is given back"
+    assert found(cache, first) == [-1] * 9_000
+    cache.add(second[:8_000], np.arange(8_000))
+    cache.add(first[::2], np.arange(10_000, 14_500))
+    assert cache._tables[3]._ordinals is memory
+    assert found(cache, first) == [-1 if at % 2 else 10_000 + at // 2 for at in range(9_000)]
+    assert found(cache, second) == [at if at < 8_000 else -1 for at in range(9_000)]
 
 
 def test_nothing_is_found_in_an_empty_one() -> None:

@@ -1,0 +1,66 @@
+"""The filter never says no for a hash that it holds, and says so for nearly all others."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uniqdb.uid_filter import UidFilter
+
+
+def some_hashes(count: int, seed: int = 1) -> np.ndarray:
+    return np.sort(np.random.default_rng(seed).integers(0, 2**64, count, np.uint64))
+
+
+def made(hashes: np.ndarray, bytes_max: int) -> UidFilter:
+    one = UidFilter(bytes_max)
+    one.make(len(hashes), iter(np.array_split(hashes, 3)))
+    return one
+
+
+HASHES = st.lists(st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 50), st.integers(2**64 - 50, 2**64 - 1)))
+
+
+@given(HASHES, HASHES, st.sampled_from([64, 127, 1_000, 2**16]))
+def test_what_it_holds_may_be_held(first: list[int], later: list[int], bytes_max: int) -> None:
+    held, added = (np.sort(np.array(one, np.uint64)) for one in (first, later))
+    one = made(held, bytes_max)
+    one.add(added)
+    assert one.may_hold(held).all()
+    assert one.may_hold(added).all()
+
+
+def test_nearly_all_others_are_not_held() -> None:
+    one = made(some_hashes(300_000), 2**22)
+    assert one.may_hold(some_hashes(100_000, 2)).mean() < 0.03
+
+
+def test_it_grows_with_what_it_holds() -> None:
+    one, held = UidFilter(2**23), 0
+    for seed in range(40):
+        hashes = some_hashes(50_000, seed)
+        if one.is_wanted(held, 50_000):
+            one.make(held, (some_hashes(50_000, before) for before in range(seed)))
+        one.add(hashes)
+        held += len(hashes)
+    assert one.is_made
+    assert one.may_hold(some_hashes(50_000, 3)).all()
+    assert one.may_hold(some_hashes(100_000, 99)).mean() < 0.06
+
+
+@pytest.mark.parametrize("bytes_max", [0, 8, 63])
+def test_without_memory_there_is_none(bytes_max: int) -> None:
+    one = UidFilter(bytes_max)
+    assert not one.is_wanted(10**9, 10**9)
+
+
+def test_it_waits_until_it_is_worth_its_price() -> None:
+    one = UidFilter(2**26)
+    assert not one.is_wanted(30_000, 10**5), "too little is held"
+    assert not one.is_wanted(16 * 10**6, 8 * 10**5)
+    assert one.is_wanted(16 * 10**6, 10**5), "in all a sixteenth was asked for in vain"
+    one.make(0, iter([]))
+    assert one.may_hold(some_hashes(100)).sum() == 0
+    one.forget()
+    assert not one.is_made
+    assert one.may_hold(some_hashes(100)).all()
