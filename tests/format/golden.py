@@ -2,8 +2,8 @@
 
     PYTHONPATH=engine:tests:tests/format python tests/format/golden.py v2_full
 
-records one anew. That is right only together with a new format version, for stores of the old one are out there, or where
-what changes is free by the format: in which order the uids of a fragment stand in its blob.
+records one anew. That is right only together with a new format version, for stores of the old one are out there, or
+where what changes is free by the format: in which order the uids of a fragment stand in its blob.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from uniqdb.clock import (
@@ -21,6 +21,8 @@ T = 1_468_244_340
 
 
 @given(st.lists(st.integers(-5, 60), max_size=3_000), st.integers(-5, 60), st.integers(0, 2**32))
+@example([*[30] * 10, *[1] * 60, *[20] * 10], 5, 1)
+@example([*[30], *[1] * 60, *[20]], 5, 7)
 def test_carried_clock(values: list[int], floor_s: int, seed: int) -> None:
     # Long runs, so that the 1,000 visits matter.
     times_s = np.repeat(np.array(values, np.int64), np.random.default_rng(seed).integers(1, 60, len(values)))[:4_000]

@@ -8,30 +8,42 @@ import pytest
 
 import uniqdb
 from engines import options
+from uniqdb import bucket_members
+from uniqdb.bucket_members import decode_members, every_member
 from uniqdb.change_set import ChangeSet
 from uniqdb.commit_plan import CommitPlan
 from uniqdb.errors import HandleClosed, StoreCorrupt
 from uniqdb.format import (
+    MEMBERS_ARRAY,
+    MEMBERS_ROARING,
     YOUNG_KEY,
     BucketRow,
     Database,
+    DictionaryRow,
+    FragmentEntry,
+    FragmentId,
     MembersState,
     Status,
     bucket_key,
     fragment_key,
+    parse_bucket_key,
 )
 from uniqdb.granularity import Granularity
+from uniqdb.meta import read_state
 from uniqdb.outbox import (
     WindowKey,
+    WindowRow,
     acknowledge,
     mark_due,
     mark_not_due,
     quarantine_key,
     queue,
+    queue_window,
     read_due,
     read_outbox,
     read_window,
 )
+from uniqdb.retention import Goal, delete_rows, sweep_members
 from uniqdb.uid_dictionary import DICTIONARY_KEY
 
 T = 1_468_281_600
@@ -170,3 +182,102 @@ def test_a_dictionary_without_an_ordinal_left(db: uniqdb.Engine) -> None:
     db.add_many([T], ["one too many"])
     with pytest.raises(StoreCorrupt, match="ordinal"):
         db.commit()
+
+
+def test_a_set_that_is_none() -> None:
+    entry = FragmentEntry(FragmentId(1, 0), 2, 12)
+    two = np.array([5, 9], np.uint32).tobytes()
+    for payload, complaint in (
+        (b"", "unknown kind"),
+        (b"\x07\0\0\0" + two, "unknown kind"),
+        (bytes((MEMBERS_ARRAY, 0, 0, 0)) + two[:-1], "unknown kind"),
+        (bytes((MEMBERS_ROARING, 0, 0, 0)) + b"no set", "deserialize"),
+        (bytes((MEMBERS_ARRAY, 0, 0, 0)) + two[:4], "as many members"),
+    ):
+        with pytest.raises(StoreCorrupt, match=complaint):
+            decode_members(Database.MINUTE, MINUTE, entry, payload)
+    assert list(decode_members(Database.MINUTE, MINUTE, entry, bytes((MEMBERS_ARRAY, 0, 0, 0)) + two)) == [5, 9]
+
+
+@pytest.mark.parametrize("key", [b"", MINUTE[:-1], b"\xee" + MINUTE[1:], MINUTE[:1] + b"\xff" * 8])
+def test_a_key_of_no_bucket(key: bytes) -> None:
+    with pytest.raises(StoreCorrupt, match="no key of a bucket"):
+        parse_bucket_key(key)
+
+
+def test_rows_that_are_too_short_or_from_tomorrow() -> None:
+    row = BucketRow(0, 3, 1, 0, Status.PROVISIONAL).pack()
+    with pytest.raises(StoreCorrupt, match="too short"):
+        BucketRow.unpack(MINUTE, row[:-1])
+    with pytest.raises(StoreCorrupt, match="newer version"):
+        BucketRow.unpack(MINUTE, row[:-4] + b"\x63\x63" + row[-2:])
+    with pytest.raises(StoreCorrupt, match="length is wrong"):
+        DictionaryRow.unpack(DictionaryRow().pack() + b"\0")
+    with pytest.raises(StoreCorrupt, match="make no sense"):
+        DictionaryRow.unpack(DictionaryRow(next_ordinal=2**40).pack())
+
+
+def test_many_small_buckets_are_joined_in_parts(db: uniqdb.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    db.add_many([T + 60 * number for number in range(200)], [f"visitor-{number}" for number in range(200)])
+    db.commit()
+    monkeypatch.setattr(bucket_members, "_INLINE_CHUNK_BYTES", 100)
+    with db.snapshot() as snapshot:
+        assert len(every_member(snapshot.answers.view)) == 203
+
+
+# ---------------------------------------------------------------- sweeps over what makes no sense
+def swept_goal(granularity: Granularity) -> Goal:
+    return Goal(granularity, T + 400 * 86_400, 100)
+
+
+def test_a_bucket_with_members_and_no_directory_is_not_swept(db: uniqdb.Engine) -> None:
+    row = BucketRow(3, 3, 1, 0, Status.FINAL, MembersState.KEPT)
+    write(db, put(Database.BUCKETS, MINUTE, row.pack()))
+    plan = CommitPlan(db._store.view(), 99, ChangeSet())
+    with pytest.raises(StoreCorrupt, match="directory of a bucket"):
+        sweep_members(plan, read_state(plan.view), swept_goal(Granularity.MINUTE))
+
+
+def test_a_row_with_members_before_the_horizon_is_not_deleted(db: uniqdb.Engine) -> None:
+    plan = CommitPlan(db._store.view(), 99, ChangeSet())
+    with pytest.raises(StoreCorrupt, match="has members"):
+        delete_rows(plan, read_state(plan.view), db.zone, swept_goal(Granularity.MINUTE))
+
+
+def test_more_rows_than_the_one_above_has(db: uniqdb.Engine) -> None:
+    swept = BucketRow(3, 3, 1, 0, Status.FINAL, MembersState.SWEPT).pack()
+    write(db, put(Database.BUCKETS, MINUTE, swept))
+    hour = bucket_key(Granularity.HOUR, T // 3_600 * 3_600)
+    write(db, put(Database.BUCKETS, hour, BucketRow(3, 3, 1, 0, Status.FINAL, MembersState.SWEPT).pack()))
+    plan = CommitPlan(db._store.view(), 99, ChangeSet())
+    with pytest.raises(StoreCorrupt, match="more minute rows than it has"):
+        delete_rows(plan, read_state(plan.view), db.zone, swept_goal(Granularity.MINUTE))
+
+
+def test_what_is_known_of_published_windows_goes_with_the_rows_of_their_days(db: uniqdb.Engine) -> None:
+    day_s = T // 86_400 * 86_400
+    last = db.zone.local_date(T).toordinal()
+    gone, kept = WindowKey(7, last), WindowKey(7, last + 500)
+
+    def publish(plan: CommitPlan) -> None:
+        for key in (gone, kept):
+            queue_window(plan, key, WindowRow(1, int(Status.FINAL)), b"{}")
+        mark_due(plan, [WindowKey(30, last), gone, kept])
+
+    write(db, publish)
+    for granularity in (Granularity.MINUTE, Granularity.HOUR, Granularity.DAY):
+        key = bucket_key(granularity, db.zone.bucket_at(granularity, T).start_s)
+        write(db, put(Database.BUCKETS, key, BucketRow(3, 3, 1, 0, Status.FINAL, MembersState.SWEPT).pack()))
+
+    def sweep_days(plan: CommitPlan) -> None:
+        delete_rows(plan, read_state(plan.view), db.zone, Goal(Granularity.DAY, day_s + 86_400, 100))
+
+    month = bucket_key(Granularity.MONTH, db.zone.bucket_at(Granularity.MONTH, T).start_s)
+    week = bucket_key(Granularity.WEEK, db.zone.bucket_at(Granularity.WEEK, T).start_s)
+    for key in (month, week):
+        write(db, put(Database.BUCKETS, key, BucketRow(3, 3, 1, 1, Status.FINAL, MembersState.SWEPT).pack()))
+    write(db, sweep_days)
+    view = db._store.view()
+    assert (read_window(view, gone), read_window(view, kept)) == (None, WindowRow(1, int(Status.FINAL)))
+    assert [row.key for row in read_outbox(view, b"", b"\xff", 10)] == [kept.pack()]
+    assert list(read_due(view)) == [kept, WindowKey(30, last)]
