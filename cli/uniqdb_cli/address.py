@@ -38,7 +38,7 @@ def parse_address(text: str) -> Address:
         host = host[1:-1]
     elif ":" in host:
         colon = ""
-    if not (host and colon and port.isascii() and port.isdigit() and int(port) < 65_536):
+    if not (host and colon and port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 65_536):
         raise UsageError(
             f"{text!r} is no address to serve metrics at", hint="write HOST:PORT, such as 127.0.0.1:9464 or [::1]:9464"
         )

@@ -144,7 +144,7 @@ def _words(broker: "LastingBroker", found: "RunningBroker") -> str:
 def _default_port(settings: Settings) -> int:
     """The port that the other commands will ask, if they will ask this machine."""
     host, _, port = client_settings(settings)["bootstrap.servers"].split(",")[0].strip().rpartition(":")
-    is_here = host in HERE and port.isascii() and port.isdigit() and 0 < int(port) < 65_536
+    is_here = host in HERE and port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65_536
     return int(port) if is_here else PORT_DEFAULT
 
 

@@ -75,12 +75,6 @@ class Answers:
             self._epoch = row.epoch
         return self._epoch
 
-    @property
-    def _years_end_s(self) -> int:
-        """The end of the last year with visits."""
-        newest_s = self.state.event_time_s_max
-        return self.zone.start_s if newest_s is None else self.zone.bucket_at(Granularity.YEAR, newest_s).end_s
-
     def as_of_default_s(self) -> int:
         """The store's clock or, where no source has one, its newest visit. Raises NotFound if there is none."""
         newest = self.state.event_time_s_max
@@ -171,22 +165,43 @@ class Answers:
     def cover(self, start_s: int, end_s: int) -> list[tuple[Bucket, BucketRow]]:
         """The fewest kept buckets that tile the interval, without those that never had a visit. Raises WindowNotKept.
 
-        Before the horizon no row is no proof: visits that came after the sweep are not in it. Years after that of the
-        newest visit are left out: nobody has to work out the calendar of thousands of them.
+        Before the horizon no row is no proof: visits that came after the sweep are not in it. Of the time after the
+        newest visit no more is covered than the rest of its year: nobody has to work out a calendar of thousands.
         """
+        if self.retention.lost:
+            chosen = self._cover_around_lost(start_s, end_s)
+        else:
+            year_end_s, week_end_s = self._ends_s
+            try:
+                chosen = self._cover_kept(start_s, min(end_s, year_end_s))
+            except WindowNotKept:
+                if end_s <= year_end_s:
+                    raise
+                # Only weeks go on beyond the end of a year, so all else that tiles the interval ends here or there.
+                chosen = self._cover_kept(start_s, min(end_s, week_end_s))
+        return [(bucket, row) for bucket in chosen if (row := self.row(bucket)) is not None]
+
+    @property
+    def _ends_s(self) -> tuple[int, int]:
+        """The end of the last year with visits, and of the last week that begins in it."""
+        newest_s = self.state.event_time_s_max
+        if newest_s is None:
+            return self.zone.start_s, self.zone.start_s
+        year_end_s = self.zone.bucket_at(Granularity.YEAR, newest_s).end_s
+        return year_end_s, self.zone.bucket_at(Granularity.WEEK, year_end_s - 1).end_s
+
+    def _cover_kept(self, start_s: int, end_s: int) -> list[Bucket]:
+        return self.facts.cover(start_s, end_s, self.retention.horizons()) if start_s < end_s else []
+
+    def _cover_around_lost(self, start_s: int, end_s: int) -> list[Bucket]:
         kept_from_s = self.retention.horizons()
-        if not self.retention.lost:
-            end_s = min(end_s, self._years_end_s)
-            if start_s >= end_s:
-                return []
 
         def whole(bucket: Bucket) -> bool:
             is_kept = bucket.start_s >= kept_from_s[bucket.granularity]
             return is_kept and not self._lost.has(bucket.granularity.word, bucket.start_s)
 
         try:
-            lost = self.retention.lost
-            chosen = cover(self.zone, start_s, end_s, whole) if lost else self.facts.cover(start_s, end_s, kept_from_s)
+            return cover(self.zone, start_s, end_s, whole)
         except WindowNotKept:
             span = self._lost.first(start_s, end_s)
             if span is None:
@@ -194,7 +209,6 @@ class Answers:
             self.facts.cover(start_s, end_s, kept_from_s)  # raises as well if the sweeps alone are why
             edges = f"{self.zone.isoformat(start_s)} to {self.zone.isoformat(end_s)}"
             raise lost_to_damage(self.zone, f"who came from {edges}", span) from None
-        return [(bucket, row) for bucket in chosen if (row := self.row(bucket)) is not None]
 
     def interval(self, start_s: int, end_s: int) -> UidSet:
         """The set of visitors in ``[start_s, end_s)``, whole minutes. Cost: the union of the cover's sets."""

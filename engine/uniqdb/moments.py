@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import re
 from dataclasses import dataclass
 from typing import TypeAlias, TypeGuard
 
@@ -12,6 +13,8 @@ from uniqdb.window import TrailingWindow, parse_edge, parse_window, trailing_int
 
 Moment: TypeAlias = int | str | datetime.date | datetime.datetime
 """A point in time: Unix seconds, an aware datetime, a date, or period text such as 2016-07-11."""
+_SECONDS = re.compile(r"-?[0-9]{1,19}")
+"""Other texts have digits, too, of which Python makes no number: "---2016", superscripts, thousands of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def instant_of(zone: CalendarZone, value: Moment) -> int:
 
 def _date_or_instant(zone: CalendarZone, text: str) -> datetime.date | int:
     """A date, or the second that a time (without an offset: in the store's zone) or a period's start means."""
-    if text.lstrip("-").isdigit() and len(text) > len("2016"):
+    if _SECONDS.fullmatch(text) and len(text) > len("2016"):
         return int(text)
     try:
         if "T" not in text:

@@ -101,7 +101,16 @@ class UidLookup:
 
     def has(self, uid: bytes, uid_hash: int) -> bool:
         """Whether there is an ordinal for it. Cost: that of `one`, but for a wait for memory."""
-        return self._place(uid, uid_hash) is not None
+        # `_place` once more, without a call and a tuple, which would be a part of what this takes.
+        at = bisect_right(self._firsts, uid_hash) - 1
+        probes = self._partitions[at]
+        for probe_one in self._load_partition(at) if probes is None else probes:
+            if probe_one.place(uid, uid_hash) >= 0:
+                return True
+        for probe_one in self._load_young() if self._young is None else self._young:
+            if probe_one.place(uid, uid_hash) >= 0:
+                return True
+        return False
 
     def _place(self, uid: bytes, uid_hash: int) -> tuple[UidProbe, int] | None:
         """The fragment that has it, and the entry there."""

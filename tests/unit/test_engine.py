@@ -148,6 +148,16 @@ def test_windows_and_periods(month: uniqdb.Engine) -> None:
             db.series("fortnight")
 
 
+@pytest.mark.parametrize(
+    "text", ["---2016", "\u00b2" * 5, "\u0661" * 10, "9" * 5_000, "9" * 19, "-" * 9, "1_468_244_384"]
+)
+def test_what_only_looks_like_seconds_is_refused(month: uniqdb.Engine, text: str) -> None:
+    with month as db:
+        for ask in (lambda: list(db.members("day", text)), lambda: db.count("3h", as_of=text)):
+            with pytest.raises(UsageError):
+                ask()
+
+
 def test_an_interval_that_ends_thousands_of_years_ahead_costs_no_calendar_of_them(month: uniqdb.Engine) -> None:
     """One such question took half a minute and 800 MB."""
     ends = datetime.datetime(9999, 12, 1, 0, 7, tzinfo=datetime.UTC)
