@@ -140,13 +140,17 @@ class UidDictionary:
         return found
 
     def remember(self, resolved: Resolved) -> None:
-        """Put a committed batch's uids into the cache. When half of it is full, the older half is dropped."""
-        if resolved.known:
-            uids = list(resolved.known)
-            self._recent.add(uids, np.fromiter(resolved.known.values(), np.int64, len(uids)))
-        if len(self._recent) > self._cache_entries // 2:
+        """Put a committed batch's uids into the cache. When half of it would be full, the older half is dropped first.
+
+        Its memory is used again: to be given new one costs more than all else here.
+        """
+        if not resolved.known:
+            return
+        if len(self._recent) + len(resolved.known) > self._cache_entries // 2:
             self._recent, self._older = self._older, self._recent
-            self._recent.clear()  # its memory is used again: to be given new one costs more than all else here
+            self._recent.clear()
+        uids = list(resolved.known)
+        self._recent.add(uids, np.fromiter(resolved.known.values(), np.int64, len(uids)))
 
     def row(self, view: ReadView) -> DictionaryRow:
         """The dictionary's own row in ``meta``."""

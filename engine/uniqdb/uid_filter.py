@@ -20,7 +20,8 @@ _BIT_AT = np.array([0, 6, 12, 18], np.uint64)
 _BLOCK_BYTES = 8 * len(_BIT_AT)
 _BLOCK_ENTRIES = 12
 """With so many hashes for each block, one in 1,000 that is not there passes; with twice as many, one in 100."""
-_GROWTH = 4
+_GROWTH = 16
+"""Making it anew holds a commit up, the more it holds the longer: so that is to be seldom, and early."""
 _WORTH = 16
 """It is made when, since it was forgotten, one in so many of what the dictionary holds was looked up in vain."""
 
@@ -61,7 +62,8 @@ class UidFilter:
         blocks = self._blocks_min
         while blocks < self._blocks_max and 2 * held > _BLOCK_ENTRIES * blocks:
             blocks = min(blocks * _GROWTH, self._blocks_max)
-        self._blocks, self._entries, self._in_vain = np.zeros((blocks, len(_BIT_AT)), np.uint64), 0, 0
+        self.forget()  # first, so that the memory of both is never needed
+        self._blocks = np.zeros((blocks, len(_BIT_AT)), np.uint64)
         self._shift = np.uint64(65 - blocks.bit_length())
         for hashes in parts:
             self.add(hashes)
