@@ -34,8 +34,11 @@ class HandleLock:
         """
 
     def _is_newest(self, view: ReadView) -> bool:
-        with self.alone:
+        self.alone.acquire()  # `with` takes twice as long: 0.15 us
+        try:
             return self._store.is_newest(view)
+        finally:
+            self.alone.release()
 
     def __enter__(self) -> None:
         self.alone.acquire()

@@ -163,7 +163,9 @@ class Reader:
         """
         if not uid.isascii() or not 0 < len(uid) <= UID_BYTES_MAX or seen is not self._seen:
             return None
-        with self._lock.alone:
+        alone = self._lock.alone
+        alone.acquire()  # `with` takes twice as long: 0.15 us
+        try:
             if not store.resume_newest(seen.view):
                 return None
             try:
@@ -171,6 +173,8 @@ class Reader:
             finally:
                 if store.read_only:
                     seen.view.park()
+        finally:
+            alone.release()
 
     def _find_out(self, seen: SeenUids, uid: str) -> bool:
         answers = self.answers

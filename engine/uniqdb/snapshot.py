@@ -39,8 +39,12 @@ class Snapshot(Reader):
                 if uid in seen.unseen:
                     return False
                 if uid.isascii() and 0 < len(uid) <= UID_BYTES_MAX:
-                    with self._lock.alone:  # of the handle's own view nothing is asked
+                    alone = self._lock.alone  # of the handle's own view nothing is asked
+                    alone.acquire()  # `with` takes twice as long: 0.15 us
+                    try:
                         return self._find_out(seen, uid)
+                    finally:
+                        alone.release()
         return super().check_if_uid_exists(uid, window, as_of=as_of)
 
     @property
