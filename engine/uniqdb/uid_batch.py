@@ -17,6 +17,7 @@ from uniqdb.errors import StoreCorrupt
 I64Array = npt.NDArray[np.int64]
 U8Array = npt.NDArray[np.uint8]
 U16Array = npt.NDArray[np.uint16]
+U64Array = npt.NDArray[np.uint64]
 BoolArray = npt.NDArray[np.bool_]
 U32Array = npt.NDArray[np.uint32]
 _DISTINCT_LENGTHS_MAX = 64
@@ -71,6 +72,12 @@ class UidBatch:
         raw = bytes(self.raw.data)
         return [raw[at : at + size].decode() for at, size in zip(starts, lengths, strict=True)]
 
+    def encoded(self, positions: I64Array) -> list[bytes]:
+        """The bytes of the uids at these positions. Cost: about 0.1 us each, and once a copy of all."""
+        starts, ends = self.starts[positions], self.starts[positions] + self.lengths[positions]
+        raw = bytes(self.raw.data)
+        return [raw[at:end] for at, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
     def chosen(self, wanted: BoolArray) -> "UidBatch":
         """The uids that are wanted. Cost: a copy of their bytes."""
         if not wanted.any():
@@ -95,6 +102,36 @@ def chosen(uids: Uids, wanted: BoolArray) -> Uids:
 def texts(uids: Uids, positions: I64Array) -> list[str]:
     """The uids at these positions."""
     return uids.texts(positions) if isinstance(uids, UidBatch) else [uids[at] for at in positions.tolist()]
+
+
+def encoded_at(uids: Uids, positions: I64Array) -> list[bytes]:
+    """The bytes of the uids at these positions. Cost: about 0.1 us each."""
+    if isinstance(uids, UidBatch):
+        return uids.encoded(positions)
+    return [uids[at].encode() for at in positions.tolist()]
+
+
+def first_of_each(uids: Sequence[bytes], hashes: U64Array) -> tuple[I64Array, I64Array]:
+    """Where each different uid appears first, ascending, and for each uid the number of its own among those.
+
+    Equal uids are found by their hashes; what has the same hash is compared. Cost: a sort of the hashes.
+    """
+    order = np.argsort(hashes, kind="stable")
+    is_first = np.ones(len(uids), np.bool_)
+    is_first[1:] = hashes[order[1:]] != hashes[order[:-1]]
+    again = np.flatnonzero(~is_first)
+    twins = zip(order[again].tolist(), order[again - 1].tolist(), strict=True)
+    if not all(uids[one] == uids[other] for one, other in twins):  # different uids with one hash: almost never
+        places = {uid: number for number, uid in enumerate(dict.fromkeys(uids))}
+        which = np.fromiter(map(places.__getitem__, uids), np.int64, len(uids))
+        return np.unique(which, return_index=True)[1], which
+    firsts = order[is_first]
+    by_place = np.argsort(firsts)
+    numbers = np.empty(len(firsts), np.int64)
+    numbers[by_place] = np.arange(len(firsts))
+    which = np.empty(len(uids), np.int64)
+    which[order] = numbers[np.cumsum(is_first) - 1]
+    return firsts[by_place], which
 
 
 def joined(parts: Sequence[Uids]) -> Uids:

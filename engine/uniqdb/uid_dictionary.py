@@ -29,7 +29,7 @@ from uniqdb.format import (
 from uniqdb.limits import ORDINAL_MAX
 from uniqdb.options import CacheSizes
 from uniqdb.store import ReadView
-from uniqdb.uid_batch import Uids, texts
+from uniqdb.uid_batch import Uids, chosen, encoded_at, first_of_each
 from uniqdb.uid_cache import UidCache
 from uniqdb.uid_filter import UidFilter
 from uniqdb.uid_fragment import ENTRY_BYTES, I64Array, U32Array, U64Array, UidColumns
@@ -52,7 +52,9 @@ class Resolved:
     """The ordinals of one batch of uids, and what the commit must add for those that were unknown."""
 
     ordinals: I64Array
-    known: dict[str, int]
+    asked: Uids
+    """Those that are not among the recent ones, each once, in the order in which they appear; their ordinals."""
+    asked_ordinals: I64Array
     new_uids: list[bytes]
     new_hashes: U64Array
     first_ordinal: int
@@ -98,16 +100,16 @@ class UidDictionary:
         ordinals = self._recent.find(uids)
         missing = np.flatnonzero(ordinals < 0)
         if not len(missing):
-            return Resolved(ordinals, {}, [], np.empty(0, np.uint64), row.next_ordinal)
-        missed = texts(uids, missing)
-        asked = list(dict.fromkeys(missed))
-        known: dict[str, int] = {}
-        if len(self._older):
-            older = self._older.find(asked)
-            known = {uid: ordinal for uid, ordinal in zip(asked, older.tolist(), strict=True) if ordinal >= 0}
-            asked = [asked[at] for at in np.flatnonzero(older < 0).tolist()]
-        encoded = list(map(str.encode, asked))
+            return Resolved(ordinals, [], missing, [], np.empty(0, np.uint64), row.next_ordinal)
+        encoded = encoded_at(uids, missing)
         hashes = self.hashes_of(encoded)
+        firsts, which = first_of_each(encoded, hashes)
+        is_asked = np.zeros(len(uids), np.bool_)
+        is_asked[missing[firsts]] = True
+        asked = chosen(uids, is_asked)
+        found = self._older.find(asked)
+        left = firsts[found < 0]
+        encoded, hashes = [encoded[at] for at in left.tolist()], hashes[left]
         stored = self._stored(view, row.next_ordinal, encoded, hashes)
         new = np.flatnonzero(stored < 0)
         if row.next_ordinal + len(new) > ORDINAL_MAX:
@@ -116,9 +118,9 @@ class UidDictionary:
                 hint="renumber it offline with `uniqdb compact --renumber`",
             )
         stored[new] = np.arange(row.next_ordinal, row.next_ordinal + len(new))
-        known.update(zip(asked, stored.tolist(), strict=True))
-        ordinals[missing] = np.fromiter(map(known.__getitem__, missed), np.int64, len(missed))
-        return Resolved(ordinals, known, [encoded[at] for at in new.tolist()], hashes[new], row.next_ordinal)
+        found[found < 0] = stored
+        ordinals[missing] = found[which]
+        return Resolved(ordinals, asked, found, [encoded[at] for at in new.tolist()], hashes[new], row.next_ordinal)
 
     def _stored(self, view: ReadView, held: int, uids: list[bytes], hashes: U64Array) -> I64Array:
         """`lookup`, but for those of whom the filter knows that they are new.
@@ -144,13 +146,12 @@ class UidDictionary:
 
         Its memory is used again: to be given new one costs more than all else here.
         """
-        if not resolved.known:
+        if not len(resolved.asked):
             return
-        if len(self._recent) + len(resolved.known) > self._cache_entries // 2:
+        if len(self._recent) + len(resolved.asked) > self._cache_entries // 2:
             self._recent, self._older = self._older, self._recent
             self._recent.clear()
-        uids = list(resolved.known)
-        self._recent.add(uids, np.fromiter(resolved.known.values(), np.int64, len(uids)))
+        self._recent.add(resolved.asked, resolved.asked_ordinals)
 
     def row(self, view: ReadView) -> DictionaryRow:
         """The dictionary's own row in ``meta``."""
