@@ -116,7 +116,7 @@ def first_of_each(uids: Sequence[bytes], hashes: U64Array) -> tuple[I64Array, I6
 
     Equal uids are found by their hashes; what has the same hash is compared. Cost: a sort of the hashes.
     """
-    order = np.argsort(hashes, kind="stable")
+    order = np.argsort(hashes)
     is_first = np.ones(len(uids), np.bool_)
     is_first[1:] = hashes[order[1:]] != hashes[order[:-1]]
     again = np.flatnonzero(~is_first)
@@ -125,7 +125,7 @@ def first_of_each(uids: Sequence[bytes], hashes: U64Array) -> tuple[I64Array, I6
         places = {uid: number for number, uid in enumerate(dict.fromkeys(uids))}
         which = np.fromiter(map(places.__getitem__, uids), np.int64, len(uids))
         return np.unique(which, return_index=True)[1], which
-    firsts = order[is_first]
+    firsts = np.minimum.reduceat(order, np.flatnonzero(is_first))
     by_place = np.argsort(firsts)
     numbers = np.empty(len(firsts), np.int64)
     numbers[by_place] = np.arange(len(firsts))

@@ -157,7 +157,7 @@ class UidLookup:
         if len(uids) < _FEW:
             return np.fromiter(map(self.one, uids, hashes.tolist()), np.int64, len(uids))
         if len(uids) >= _DENSE * len(self._firsts):
-            order = np.argsort(hashes, kind="stable")
+            order = np.argsort(hashes)
             ordered = Query.of([uids[at] for at in order.tolist()], hashes[order])
             found = np.empty(len(uids), np.int64)
             found[order] = self._dense(ordered)
@@ -169,7 +169,7 @@ class UidLookup:
             for at in rest.tolist():
                 found[at] = self.one(uids[at], int(hashes[at]))
         else:
-            rest = rest[np.argsort(hashes[rest], kind="stable")]
+            rest = rest[np.argsort(hashes[rest])]
             self._in_young(rest, query.only(rest), found)
         return found
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uniqdb.uid_batch import UidBatch, Uids, chosen, joined, texts
+from uniqdb.uid_batch import UidBatch, Uids, chosen, encoded_at, first_of_each, joined, texts
 from uniqdb.uid_cache import UidCache
 
 uids = st.lists(
@@ -52,3 +52,19 @@ def test_a_batch_is_found_as_its_list_is(known: list[str], asked: list[str]) -> 
 def test_what_has_no_bytes_cannot_be_in_one() -> None:
     with pytest.raises(UnicodeEncodeError):
         UidBatch.of(["\ud800"])
+
+
+@given(st.lists(st.sampled_from([b"a", b"b", b"ab", b"c"]), min_size=1), st.booleans())
+def test_the_first_of_each_uid_is_told_whatever_their_hashes(uids: list[bytes], collide: bool) -> None:
+    hashes = np.array([0 if collide else len(uid) * 1_000 + uid[0] for uid in uids], np.uint64)
+    firsts, which = first_of_each(uids, hashes)
+    different = list(dict.fromkeys(uids))
+    assert [uids[at] for at in firsts.tolist()] == different
+    assert firsts.tolist() == [uids.index(uid) for uid in different]
+    assert which.tolist() == [different.index(uid) for uid in uids]
+
+
+def test_bytes_at_positions() -> None:
+    uids = ["zürich", "b", "\U0001f600", "d" * 300]
+    for some in (uids, UidBatch.of(uids)):
+        assert encoded_at(some, np.array([3, 0, 2])) == [uids[at].encode() for at in (3, 0, 2)]
