@@ -96,7 +96,8 @@ def ends_of(zone: CalendarZone, granularity: Granularity, starts_s: I64Array) ->
         part_s = starts_s[first:last]
         if len(part_s):
             edges_s = zone.edges(granularity, int(part_s[0]), int(part_s[-1]) + 1)
-            ends_s[first:last] = edges_s[np.searchsorted(edges_s, part_s) + 1]
+            # Of what is no start, which only a store made by hand has, it is the end of the bucket around it.
+            ends_s[first:last] = edges_s[np.searchsorted(edges_s, part_s, "right")]
         first = last
     return ends_s
 

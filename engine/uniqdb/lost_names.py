@@ -18,7 +18,7 @@ def find(dictionary: UidDictionary, view: ReadView, retention: RetentionRow, uid
     """The uid's ordinal, or -1. Raises WindowNotKept if it may be one of those that were lost."""
     ordinal = dictionary.find(view, uid)
     if ordinal < 0 and retention.lost_names is not None:
-        assert_known(retention, [dictionary.hash_of(uid)])
+        assert_known(retention, dictionary.hashes_of([uid]).tolist())
     return ordinal
 
 

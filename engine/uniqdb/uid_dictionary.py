@@ -70,12 +70,8 @@ class UidDictionary:
         self._layout: Layout | None = None
         self._shapes: dict[bytes, UidShape] = {}
 
-    def hash_of(self, uid: bytes) -> int:
-        """The seeded xxh3-64 of the uid's bytes. It only finds candidates."""
-        return int(xxh3_64_intdigest(uid, self._seed))
-
     def hashes_of(self, uids: Sequence[bytes]) -> U64Array:
-        """`hash_of` for a batch."""
+        """The seeded xxh3-64 of each uid's bytes. It only finds candidates."""
         return np.fromiter(map(xxh3_64_intdigest, uids, repeat(self._seed)), np.uint64, len(uids))
 
     def forget_cached(self) -> None:

@@ -17,6 +17,7 @@ from uniqdb.compaction import Compaction, compact
 from uniqdb.errors import CannotWrite, StoreBusy, StoreCorrupt
 from uniqdb.fresh_data import FreshData
 from uniqdb.generations import next_generation
+from uniqdb.limits import GENERATION_LOOK_S
 from uniqdb.manifest import read_manifest
 
 T = 1_468_244_340
@@ -99,6 +100,25 @@ def test_a_reader_turns_to_the_new_generation_and_its_snapshot_keeps_the_old_one
         assert quickly(store_path, renumber=True).held == ["g2"], "a reader that asks nothing holds what it has"
         ask("now")
         assert quickly(store_path).held == ["g3"]
+
+
+def test_an_old_generation_is_held_as_long_as_one_of_its_snapshots(store_path: Path) -> None:
+    fill(store_path)
+    program = (
+        "from pathlib import Path; from uniqdb.compaction import compact; "
+        f"compact(Path({str(store_path)!r}), readers_wait_s=0.0)"
+    )
+    with uniqdb.open(store_path, read_only=True) as db:
+        store, snapshot = db._store, db.snapshot()
+        before = snapshot.count("2016").count
+        subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "PYTHONPATH": PATH})
+        for retired in (1, 1):
+            store._looked_at_s -= GENERATION_LOOK_S
+            assert db.count("2016").count == snapshot.count("2016").count == before
+            assert (db.info().generation, len(store._retired)) == (2, retired)
+        snapshot.close()
+        store._looked_at_s -= GENERATION_LOOK_S
+        assert (db.count("2016").count, len(store._retired)) == (before, 0)
 
 
 def test_a_reader_that_was_killed_holds_nothing(store_path: Path) -> None:

@@ -281,3 +281,11 @@ def test_what_is_known_of_published_windows_goes_with_the_rows_of_their_days(db:
     assert (read_window(view, gone), read_window(view, kept)) == (None, WindowRow(1, int(Status.FINAL)))
     assert [row.key for row in read_outbox(view, b"", b"\xff", 10)] == [kept.pack()]
     assert list(read_due(view)) == [kept, WindowKey(30, last)]
+
+
+@pytest.mark.parametrize("granularity", list(Granularity))
+def test_a_bucket_that_begins_where_none_does(db: uniqdb.Engine, granularity: Granularity) -> None:
+    """Looking through the store ended in an IndexError."""
+    start_s = db.zone.bucket_at(granularity, T).start_s + 1
+    write(db, put(Database.BUCKETS, bucket_key(granularity, start_s), BucketRow(3, 3, 1, 0).pack()))
+    assert db.check().problems != []
