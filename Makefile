@@ -6,7 +6,7 @@ SHELL := /bin/sh
 .SUFFIXES:
 .DEFAULT_GOAL := help
 .PHONY: help install test-tools docs-tools compiled demo test test-all test-web test-exports test-docs test-flink docs \
-	coverage lint bench bench-peers profile soak dist clean
+	fuzz coverage lint bench bench-peers profile soak dist clean
 MAKEFLAGS += --no-print-directory
 
 PY := .venv/bin/python
@@ -59,6 +59,12 @@ test-docs: test-tools compiled docs-tools ## run the notebook and check its char
 test-flink: test-tools compiled ## count one topic with uniqdb and with Apache Flink, and compare
 	@$(PY) -m pytest -q -m flink -n 2 --benchmark-disable tests/flink
 
+# Guided by coverage: minutes for each of what is fuzzed, SECONDS of it. atheris has no wheel for every system.
+SECONDS ?= 60
+fuzz: ## fuzz what is read, guided by coverage (atheris)
+	@python=$$(sh tools/find_python.sh) && "$$python" tools/make_venv.py fuzz
+	@.venv-fuzz/bin/python tests/fuzz/guided.py --seconds $(SECONDS)
+
 # Hundreds of programs that the tests start load it, also where PYTHONDONTWRITEBYTECODE forbids them to write it.
 compiled: test-tools
 	@$(PY) -m compileall -q engine cli
@@ -100,6 +106,6 @@ dist: test-tools ## build the wheel and the source archive into dist/
 	@$(PY) -m build --no-isolation --outdir dist .
 
 clean: ## remove all that make has made, .venv included
-	@rm -rf .venv .venv.new .venv.old .venv-bench .venv-bench.* .venv-docs .venv-docs.* .venv-3.* .venv.lock \
+	@rm -rf .venv .venv.new .venv.old .venv-bench .venv-bench.* .venv-docs .venv-docs.* .venv-fuzz .venv-fuzz.* .venv-3.* .venv.lock \
 		dist build htmlcov uniqdb-demo .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	@find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

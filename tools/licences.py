@@ -37,6 +37,8 @@ PEERS = {
     "redis": "MIT",
     "rocksdict": "MIT",
 }
+# What tests/fuzz/constraints.txt locks; as the package says.
+FUZZ = {"atheris": "Apache-2.0"}
 # What docs/constraints.txt locks; as the packages say.
 DOCS = {
     "accessible-pygments": "BSD-3-Clause",
@@ -174,6 +176,7 @@ def main() -> None:
         table("Extras: kafka, plot, parquet, http", {name: EXTRAS[name] for name in asked}),
         table("Tests and checks only; never distributed", {name: licence(name) for name in sections["test"]}),
         table("Compared with by bench/ only; never distributed", PEERS),
+        table("Guided fuzzing only, in an environment of its own; never distributed", FUZZ),
         table("Notebook and the site of the documents; never distributed", DOCS),
     ]
     PAGE.write_text("\n".join(pages), "utf-8")

@@ -2,8 +2,8 @@
 
 Run it with the Python of the environment (`.venv/bin/python tools/lock.py`) when a dependency changes. With the word
 `bench` it writes bench/constraints.txt instead, the peers that `make bench-peers` installs: wheels only, and those that
-a Python or platform has none of are left out there. With the word `docs` it writes docs/constraints.txt, what builds
-the site and runs the notebook (`make docs test-docs`).
+a Python or platform has none of are left out there; with `fuzz` so tests/fuzz/constraints.txt. With the word `docs` it
+writes docs/constraints.txt, what builds the site and runs the notebook (`make docs test-docs`).
 It asks the ordinary pip client what it would install for each Python and platform below, and takes
 versions and hashes from pip's report. Nothing is installed. Takes ten minutes or more, needs the network, and a Python
 of 3.12 or newer: an older pip does not resolve for the newest Pythons.
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"
-PEERS = ROOT / "bench" / "constraints.txt"
+WHEELS_ONLY = {"bench": ROOT / "bench" / "constraints.txt", "fuzz": ROOT / "tests" / "fuzz" / "constraints.txt"}
 DOCS = ROOT / "docs" / "constraints.txt"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 
@@ -260,8 +260,8 @@ HEADER = """\
 
 
 PEERS_HEADER = """\
-# Exact versions with sha256 hashes of what `make bench-peers` installs beside section [install] of constraints.txt.
-# Written by `tools/lock.py bench`; do not edit by hand. Wheels only: CPython {pythons}, on
+# Exact versions with sha256 hashes of what `make {target}` installs beside section [install] of constraints.txt.
+# Written by `tools/lock.py {extra}`; do not edit by hand. Wheels only: CPython {pythons}, on
 {platforms}
 # They stand apart from constraints.txt, whose packages every supported Python and platform must have.
 """
@@ -300,16 +300,19 @@ def lock_docs() -> None:
     print(f"wrote {DOCS.relative_to(ROOT)}: {len(lock.versions)} packages")
 
 
-def lock_peers() -> None:
-    """Write bench/constraints.txt."""
-    extras, lock = _extras(), Lock()
+def lock_wheels(extra: str) -> None:
+    """Write the lock of an extra of which a package without a wheel is left out."""
+    lock, path = Lock(), WHEELS_ONLY[extra]
     for python in PYTHONS:
-        lock.gather_peers(asked_of(extras["bench"], python), _installed_pins(python), python)
+        lock.gather_peers(asked_of(_extras()[extra], python), _installed_pins(python), python)
     head = PEERS_HEADER.format(
-        pythons=", ".join(PYTHONS), platforms="\n".join(f"#   {name}" for name in PEER_PLATFORMS)
+        target={"bench": "bench-peers"}.get(extra, extra),
+        extra=extra,
+        pythons=", ".join(PYTHONS),
+        platforms="\n".join(f"#   {name}" for name in PEER_PLATFORMS),
     )
-    PEERS.write_text("\n".join([head, *(line for name in sorted(lock.versions) for line in lock.lines(name)), ""]))
-    print(f"wrote {PEERS.relative_to(ROOT)}: {len(lock.versions)} packages")
+    path.write_text("\n".join([head, *(line for name in sorted(lock.versions) for line in lock.lines(name)), ""]))
+    print(f"wrote {path.relative_to(ROOT)}: {len(lock.versions)} packages")
 
 
 def _pins_for(lines: list[str], python: str) -> list[str]:
@@ -324,8 +327,8 @@ def _pins_for(lines: list[str], python: str) -> list[str]:
 
 
 def main() -> None:
-    if sys.argv[1:] == ["bench"]:
-        lock_peers()
+    if len(sys.argv) == 2 and sys.argv[1] in WHEELS_ONLY:
+        lock_wheels(sys.argv[1])
         return
     if sys.argv[1:] == ["docs"]:
         lock_docs()

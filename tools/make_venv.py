@@ -4,6 +4,7 @@
     python tools/make_venv.py test       the above, then what tests and checks need
     python tools/make_venv.py bench      `.venv-bench`: the first of these, and the engines that bench/ compares with
     python tools/make_venv.py docs       `.venv-docs`: the first of these, and what builds the site, runs the notebook
+    python tools/make_venv.py fuzz       `.venv-fuzz`: the first of these, and what guides fuzzing
     python tools/make_venv.py own        `.venv-3.12`, by the Python that runs this: what `test` installs
 
 The environment is built as `.venv.new` and renamed when it is complete, so that `.venv` is never half-made.
@@ -28,11 +29,18 @@ VENV = ROOT / ".venv"
 BESIDE = {
     "bench": ROOT / ".venv-bench",
     "docs": ROOT / ".venv-docs",
+    "fuzz": ROOT / ".venv-fuzz",
     "own": ROOT / f".venv-{sys.version_info.major}.{sys.version_info.minor}",
 }
 """Sections with an environment of their own, which is made in one go."""
-LOCKS = {"bench": ROOT / "bench" / "constraints.txt", "docs": ROOT / "docs" / "constraints.txt"}
+LOCKS = {
+    "bench": ROOT / "bench" / "constraints.txt",
+    "docs": ROOT / "docs" / "constraints.txt",
+    "fuzz": ROOT / "tests" / "fuzz" / "constraints.txt",
+}
 """Sections with a lock of their own."""
+PIECEMEAL = ("bench", "fuzz")
+"""Sections of which is left out what has no wheel for this system."""
 SECTION_OF = {"own": "test"}
 """Under which heading of constraints.txt it stands."""
 LOCK = ROOT / ".venv.lock"
@@ -193,11 +201,12 @@ def point_at(folder: Path, final: Path) -> None:
             path.write_bytes(content.replace(before, after))
 
 
-def install_peers(folder: Path) -> None:
-    """Each by itself: what has no wheel for this system is left out, for the comparison goes on without it."""
-    print("uniqdb: installing the packages of bench/constraints.txt into .venv-bench", flush=True)
-    asked, one = folder / "peers.txt", list[str]()
-    for line in [*locked("bench"), ""]:
+def install_piecemeal(folder: Path, section: str) -> None:
+    """Each by itself: what has no wheel for this system is left out, for who uses them goes on without it."""
+    lock = LOCKS[section].relative_to(ROOT)
+    print(f"uniqdb: installing the packages of {lock} into {venv_of(section).name}", flush=True)
+    asked, one = folder / "asked.txt", list[str]()
+    for line in [*locked(section), ""]:
         if one and not line.startswith(" "):
             asked.write_text("\n".join([*one, ""]), "utf-8")
             try:
@@ -216,8 +225,8 @@ def build(section: str) -> None:
     make_empty(new)
     install_locked(new, "install")
     pip_install(new, ["--no-deps", "--no-build-isolation", "--no-index", "--editable", str(ROOT)])
-    if section == "bench":
-        install_peers(new)
+    if section in PIECEMEAL:
+        install_piecemeal(new, section)
     elif section in BESIDE:
         install_locked(new, section)
     point_at(new, venv)

@@ -47,13 +47,17 @@ def test_the_lock_is_exact_and_hashed() -> None:
     assert malformed_lines((ROOT / "constraints.txt").read_text("utf-8")) == []
 
 
-def test_the_peers_of_benchmarks_have_a_lock_of_their_own() -> None:
-    text = (ROOT / "bench/constraints.txt").read_text("utf-8")
+@pytest.mark.parametrize(
+    ("extra", "lock", "licences"),
+    [("bench", "bench/constraints.txt", "PEERS"), ("fuzz", "tests/fuzz/constraints.txt", "FUZZ")],
+)
+def test_what_not_every_system_can_have_is_locked_by_itself(extra: str, lock: str, licences: str) -> None:
+    text = (ROOT / lock).read_text("utf-8")
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
-    assert {canonical(line) for line in extras["bench"]} - locked_names(text) == set(), "run tools/lock.py bench"
+    assert {canonical(line) for line in extras[extra]} - locked_names(text) == set(), f"run tools/lock.py {extra}"
     assert malformed_lines(text) == []
     maker = runpy.run_path(str(ROOT / "tools/licences.py"))
-    assert locked_names(text) == set(maker["PEERS"])
+    assert locked_names(text) == set(maker[licences])
 
 
 def test_the_site_and_the_notebook_have_a_lock_of_their_own() -> None:
