@@ -4,6 +4,8 @@ import re
 import runpy
 import tomllib
 
+import pytest
+
 from tidy.house import ROOT
 
 LOCKED_LINE = re.compile(r"^([a-z0-9-]+)==([0-9][^ ]*)(?: ; [^\\]+)? \\$")
