@@ -36,7 +36,7 @@ class UidFilter:
         self._blocks_max = 1 << blocks.bit_length() - 1 if blocks > 1 else 0
         self._blocks_min = min(self._blocks_max, UID_FILTER_BYTES_MIN // _BLOCK_BYTES)
         self._shift = np.uint64(0)
-        self._entries = self._in_vain = 0
+        self._entries = self._made_of = self._in_vain = 0
 
     def forget(self) -> None:
         """Hold nothing any more: somebody else has changed the dictionary."""
@@ -48,12 +48,13 @@ class UidFilter:
         return self._blocks is not None
 
     def is_wanted(self, held: int, new: int) -> bool:
-        """Whether it should be made, or made anew for it is too small.
+        """Whether it should be made, or made anew for it is too full: larger, or without those who are gone since.
 
         ``new``: so many hashes were looked up in vain just now, in a dictionary that holds ``held`` entries.
         """
         if self._blocks is not None:
-            return len(self._blocks) < self._blocks_max and self._entries > _BLOCK_ENTRIES * len(self._blocks)
+            is_full = self._entries > _BLOCK_ENTRIES * len(self._blocks)
+            return is_full and (len(self._blocks) < self._blocks_max or self._entries > 2 * self._made_of)
         self._in_vain += new
         return 0 < self._blocks_min <= held and self._in_vain * _WORTH >= held
 
@@ -67,6 +68,7 @@ class UidFilter:
         self._shift = np.uint64(65 - blocks.bit_length())
         for hashes in parts:
             self.add(hashes)
+        self._made_of = self._entries
 
     def add(self, hashes: U64Array) -> None:
         """Hold these, too, if anything is held. They are sorted."""

@@ -48,6 +48,18 @@ def test_it_grows_with_what_it_holds() -> None:
     assert one.may_hold(some_hashes(100_000, 99)).mean() < 0.06
 
 
+def test_one_that_cannot_grow_is_made_anew_now_and_then_for_who_is_gone() -> None:
+    one, asked = UidFilter(2**10), []
+    one.make(100, iter([some_hashes(100)]))
+    for seed in range(1, 60):
+        asked.append(one.is_wanted(10**6, 0))
+        if asked[-1]:
+            one.make(100, iter([some_hashes(100, seed)]))
+        one.add(some_hashes(100, seed))
+        assert one.may_hold(some_hashes(100, seed)).all()
+    assert 10 < sum(asked) < 20, "when it is full, and twice as full as it was"
+
+
 @pytest.mark.parametrize("bytes_max", [0, 8, 63])
 def test_without_memory_there_is_none(bytes_max: int) -> None:
     one = UidFilter(bytes_max)
