@@ -65,7 +65,7 @@ def test_each_has_an_environment_of_its_own_that_git_does_not_see_and_clean_remo
     maker = runpy.run_path(str(ROOT / "tools" / "make_venv.py"))
     place = maker["venv_of"]("own")
     assert place == ROOT / f".venv-{sys.version_info.major}.{sys.version_info.minor}"
-    assert len({maker["venv_of"](section) for section in maker["SECTIONS"]}) == 4
+    assert len({maker["venv_of"](section) for section in maker["SECTIONS"]}) == 5
     assert maker["locked"]("own") == maker["locked"]("test")
     assert ".venv-*/" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
     clean = (ROOT / "Makefile").read_text("utf-8").partition("\nclean:")[2]
