@@ -8,7 +8,6 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic, OffsetSpec
 
 from uniqdb.stream.kafka_settings import KafkaSettings
-from uniqdb_cli.local_broker import LocalBroker
 
 LIMIT_S = 60.0
 """Nothing here takes so long unless it is broken, on a machine with much else to do either."""
@@ -41,10 +40,11 @@ def patiently(ask: Callable[[], Answer], *passing: int) -> Answer:
 
 
 class Cluster:
-    """One broker, and ways to write to it."""
+    """A broker, or several that are asked as one, and ways to write to it."""
 
-    def __init__(self, broker: LocalBroker) -> None:
-        self.broker = broker
+    def __init__(self, broker: Any, copies: int = 1) -> None:
+        """``broker``: a `LocalBroker`, or what has its ``bootstrap``. Each record is kept in so many copies."""
+        self.broker, self._copies = broker, copies
         self._config: dict[str, Any] = {"bootstrap.servers": broker.bootstrap, "log_level": 0}
         self._admin = AdminClient(self._config)
 
@@ -54,7 +54,7 @@ class Cluster:
     def create(self, topic: str, partitions: int = 1, **config: Any) -> str:
         """Keywords are settings of the topic, with _ for the dots. Records are kept, however old their times are."""
         dotted = {"retention.ms": "-1"} | {key.replace("_", "."): str(value) for key, value in config.items()}
-        new = NewTopic(topic, partitions, 1, config=dotted)
+        new = NewTopic(topic, partitions, self._copies, config=dotted)
         self._change(
             lambda: self._admin.create_topics([new], request_timeout=REQUEST_S), KafkaError.TOPIC_ALREADY_EXISTS
         )
