@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import uniqdb
@@ -110,6 +110,8 @@ class Session:
 
 
 @given(st.integers(0, 2**32), ZONES, RETENTIONS)
+@example(8_861, "UTC", Retention(2, 2, 3, 3, 3, 8, 20))  # one is lost beside one that is gone
+@example(151, "UTC", Retention(2, 2, 3, 3, 3, 8, 20))
 @settings(max_examples=8)
 def test_no_answer_is_wrong_whatever_was_lost(seed: int, zone: str, retention: Retention) -> None:
     folder, rng = Path(tempfile.mkdtemp()), random.Random(seed)
