@@ -38,8 +38,15 @@ def parse_address(text: str) -> Address:
         host = host[1:-1]
     elif ":" in host:
         colon = ""
-    if not (host and colon and port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 65_536):
+    number = port_number(port)
+    if not (host and colon) or number is None:
         raise UsageError(
             f"{text!r} is no address to serve metrics at", hint="write HOST:PORT, such as 127.0.0.1:9464 or [::1]:9464"
         )
-    return Address(host, int(port))
+    return Address(host, number)
+
+
+def port_number(text: str) -> int | None:
+    """The port that digits name, 0 included; None: they, or other characters, name none."""
+    is_number = text.isascii() and text.isdigit() and len(text) < 6
+    return int(text) if is_number and int(text) < 65_536 else None

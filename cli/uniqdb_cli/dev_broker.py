@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from uniqdb.errors import InputRefused, NotFound, UsageError
+from uniqdb_cli.address import port_number
 from uniqdb_cli.kafka_config import client_settings
 from uniqdb_cli.output import printable, say
 from uniqdb_cli.settings import Settings, load_settings
@@ -144,8 +145,7 @@ def _words(broker: "LastingBroker", found: "RunningBroker") -> str:
 def _default_port(settings: Settings) -> int:
     """The port that the other commands will ask, if they will ask this machine."""
     host, _, port = client_settings(settings)["bootstrap.servers"].split(",")[0].strip().rpartition(":")
-    is_here = host in HERE and port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65_536
-    return int(port) if is_here else PORT_DEFAULT
+    return (port_number(port) if host in HERE else None) or PORT_DEFAULT
 
 
 def _create_input(settings: Settings, found: "RunningBroker") -> None:

@@ -113,6 +113,8 @@ class BrokerOptions:
     properties: Mapping[str, str] = field(default_factory=dict)
     """Broker settings that go before ours."""
     jvm_options: tuple[str, ...] = ()
+    cluster_id: str = ""
+    """Of new data: the same for all brokers of a cluster. By default one of its own."""
     is_lasting: bool = False
     """It goes on when this process ends. With a ``folder`` only."""
 
@@ -149,7 +151,8 @@ class LocalBroker:
         if not (data / "meta.properties").exists():
             # The checkpoint holds the levels of Kafka's features; without it newer clients are refused.
             shutil.copy(self._packages.folder / _CHECKPOINT, data)
-            identity = f"version=1\ncluster.id={_kafka_uuid()}\nnode.id=1\ndirectory.id={_kafka_uuid()}\n"
+            cluster_id, node = self._options.cluster_id or kafka_uuid(), properties["node.id"]
+            identity = f"version=1\ncluster.id={cluster_id}\nnode.id={node}\ndirectory.id={kafka_uuid()}\n"
             (data / "meta.properties").write_text(identity, "utf-8")
 
     def _addresses(self) -> dict[str, str]:
@@ -328,7 +331,7 @@ def _write_checkpoint(packages: KafkaPackages, folder: Path) -> Path:
     settings = folder / "format.properties"
     settings.write_text(text, "utf-8")
     command = _java_command(packages, folder, ())
-    command += ["kafka.tools.StorageTool", "format", "-t", _kafka_uuid(), "-c", str(settings)]
+    command += ["kafka.tools.StorageTool", "format", "-t", kafka_uuid(), "-c", str(settings)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=PREPARE_TIMEOUT_S, check=False)
     if run.returncode != 0:
         said = (run.stderr or run.stdout).strip().splitlines()
@@ -380,6 +383,7 @@ def free_port() -> int:
             return port
 
 
-def _kafka_uuid() -> str:
+def kafka_uuid() -> str:
+    """A new one, as Kafka writes them."""
     # The first byte keeps the text from beginning with a "-", which Kafka does not allow.
     return base64.urlsafe_b64encode(b"\x01" + os.urandom(15)).decode().rstrip("=")

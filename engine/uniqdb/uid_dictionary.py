@@ -131,10 +131,11 @@ class UidDictionary:
                 found[asked] = self.lookup(view, [uids[at] for at in asked.tolist()], hashes[asked])
         else:
             found = self.lookup(view, uids, hashes)
-        new = np.sort(hashes[found < 0])
+        new = hashes[found < 0]
         if self._filter.is_wanted(held, len(new)):
             self._filter.make(held, (columns.hashes for _, columns in self.scan(view)))
-        self._filter.add(new)
+        if self._filter.is_made:
+            self._filter.add(np.sort(new))
         return found
 
     def remember(self, resolved: Resolved) -> None:

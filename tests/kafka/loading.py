@@ -48,14 +48,6 @@ class Load:
             thread.join()
 
 
-def assert_true(served: Served, load: Load) -> None:
-    served.catch_up()
-    assert served.stored() == load.model.rows()
-    found = served.published()
-    assert found.buckets() == load.model.rows()
-    assert found.last == found.highest
-
-
 def wait_for_more(served: Served) -> None:
     before = served.visits()
     until(lambda: served.visits() > before)

@@ -13,7 +13,7 @@ from typing import Any
 import uniqdb
 from engines import assert_sound
 from kafka.cluster import Cluster
-from model import GRANULARITIES
+from model import GRANULARITIES, Model
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE_STREAM = [sys.executable, "-m", "uniqdb_cli", "serve-stream"]
@@ -116,6 +116,15 @@ class Served:
                 order = record["epoch"], record["revision"]
                 if best is None or order >= (best["epoch"], best["revision"]):
                     found.highest[key] = record
+        return found
+
+    def assert_true(self, model: Model) -> Published:
+        """All that was sent is read, counted and published as the sets have it; what is published."""
+        self.catch_up()
+        assert self.stored() == model.rows()
+        found = self.published()
+        assert found.buckets() == model.rows()
+        assert found.last == found.highest, "the last record of a key is not its newest"
         return found
 
     def dead_letters(self) -> list[dict[str, Any]]:

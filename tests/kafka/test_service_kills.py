@@ -34,11 +34,7 @@ def die(served: Served, step: str, times: int) -> bool:
 
 
 def assert_true(served: Served, model: Model, last_closed: date) -> None:
-    served.catch_up()
-    assert served.stored() == model.rows()
-    found = served.published()
-    assert found.buckets() == model.rows()
-    assert found.last == found.highest, "the last record of a key is not its newest"
+    found = served.assert_true(model)
     day = date(2016, 7, 11)
     windows = {key for key in found.highest if key.startswith("window")}
     expected = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kafka.cluster import Cluster
-from kafka.loading import Load, assert_true, wait_for_more
+from kafka.loading import Load, wait_for_more
 from kafka.serving import Served, line
 from uniqdb_cli.local_broker import BrokerOptions, local_broker
 
@@ -33,7 +33,7 @@ def kill_and_restart(served: Served, times: int) -> None:
         child.send_signal(signal.SIGTERM)
         said = child.communicate(timeout=60)[1]
         assert child.returncode == 0, said
-    assert_true(served, load)
+    served.assert_true(load.model)
 
 
 def test_a_broker_that_dies(served: Served) -> None:
@@ -60,7 +60,7 @@ def freeze(served: Served, seconds: float, *, kill_the_service: bool) -> None:
             assert child.poll() is None, "it ended by itself"
             child.send_signal(signal.SIGTERM)
         child.communicate(timeout=60)
-    assert_true(served, load)
+    served.assert_true(load.model)
 
 
 def test_a_broker_that_freezes(served: Served) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kafka.cluster import Cluster
-from kafka.loading import Load, assert_true, wait_for_more
+from kafka.loading import Load, wait_for_more
 from kafka.serving import Served
 from kafka.three_brokers import COPIES, ThreeBrokers
 from uniqdb.errors import NoLocalBroker
@@ -48,4 +48,4 @@ def test_one_broker_after_the_other_is_killed(tmp_path: Path, kills: int) -> Non
             child.send_signal(signal.SIGTERM)
             said = child.communicate(timeout=60)[1]
             assert child.returncode == 0, said
-        assert_true(served, load)
+        served.assert_true(load.model)

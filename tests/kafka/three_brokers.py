@@ -1,8 +1,5 @@
 """Three brokers that keep three copies of everything, two of which are enough to go on."""
 
-import base64
-import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,7 +7,7 @@ from pathlib import Path
 
 from uniqdb_cli.jar_cache import report_on_stderr
 from uniqdb_cli.kafka_packages import kafka_packages
-from uniqdb_cli.local_broker import HOST, BrokerOptions, LocalBroker, free_port, prepare
+from uniqdb_cli.local_broker import HOST, BrokerOptions, LocalBroker, free_port, kafka_uuid, prepare
 
 COPIES = 3
 _SHARED = {
@@ -36,22 +33,16 @@ class ThreeBrokers:
         prepare(packages, report_on_stderr)
         ports = [(free_port(), free_port()) for _ in range(COPIES)]
         voters = ",".join(f"{node}@{HOST}:{control}" for node, (_, control) in enumerate(ports, start=1))
-        cluster_id = base64.urlsafe_b64encode(b"\x01" + os.urandom(15)).decode().rstrip("=")
+        cluster_id = kafka_uuid()
         self.brokers: list[LocalBroker] = []
         for node, (port, control) in enumerate(ports, start=1):
-            data = folder / f"node{node}" / "data"
-            data.mkdir(parents=True)
-            shutil.copy(packages.folder / "bootstrap.checkpoint", data)
-            own_id = base64.urlsafe_b64encode(b"\x01" + os.urandom(15)).decode().rstrip("=")
-            identity = f"version=1\ncluster.id={cluster_id}\nnode.id={node}\ndirectory.id={own_id}\n"
-            (data / "meta.properties").write_text(identity, "utf-8")
             properties = _SHARED | {
                 "node.id": str(node),
                 "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{control}",
                 "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
                 "controller.quorum.voters": voters,
             }
-            options = BrokerOptions(folder=data.parent, port=port, properties=properties)
+            options = BrokerOptions(folder / f"node{node}", port, properties, cluster_id=cluster_id)
             self.brokers.append(LocalBroker(packages, options))
 
     @property
