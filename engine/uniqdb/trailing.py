@@ -16,18 +16,14 @@ def due_by(zone: CalendarZone, closing: Closing, first_s: int | None, lengths: S
 
     ``first_s`` is the store's first visit: days before it are nobody's. Cost: a key for each length and day.
     """
-    found: set[WindowKey] = set()
     closed_through = _last_closed(zone, closing.through_s)
     if first_s is None or closed_through is None:
-        return found
+        return set()
     closed_before = _last_closed(zone, closing.before_s)
     first = zone.local_date(first_s)
-    day = first if closed_before is None else max(first, closed_before + _DAY)
-    while day <= closed_through:
-        if zone.day_start(day) < zone.day_end(day):
-            found |= {WindowKey(days, day.toordinal()) for days in lengths}
-        day += _DAY
-    return found
+    return _ending_between(
+        zone, lengths, first if closed_before is None else max(first, closed_before + _DAY), closed_through
+    )
 
 
 def due_again(
@@ -48,19 +44,21 @@ def due_again(
         for days in TRAILING_DAYS:
             ends = min(changed + (days - 1) * _DAY, last)
             if days in lengths:
-                found |= _ending_between(zone, days, changed, ends)
+                found |= _ending_between(zone, (days,), changed, ends)
             else:
                 found.update(read_published(view, days, (changed.toordinal(), ends.toordinal())))
     return found
 
 
-def _ending_between(zone: CalendarZone, days: int, first: datetime.date, last: datetime.date) -> set[WindowKey]:
-    """Windows of a length that end with a day between two, both inclusive. A date of length zero ends none."""
+def _ending_between(
+    zone: CalendarZone, lengths: Sequence[int], first: datetime.date, last: datetime.date
+) -> set[WindowKey]:
+    """Windows of these lengths that end with a day between two, both inclusive. A date of length zero ends none."""
     found: set[WindowKey] = set()
     for ahead in range((last - first).days + 1):
         day = first + ahead * _DAY
         if zone.day_start(day) < zone.day_end(day):
-            found.add(WindowKey(days, day.toordinal()))
+            found |= {WindowKey(days, day.toordinal()) for days in lengths}
     return found
 
 
