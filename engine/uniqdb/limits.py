@@ -70,6 +70,9 @@ DECODE_PROCESSES_MAX = 4
 """More processes that decode a file have nothing to do: what is done with its visits takes about half as long."""
 SCATTERED_COMMIT_FACTOR = 10
 """Input in no order touches most buckets with every commit: commits of so many times the visits save half the work."""
+STRANGERS_COMMIT_FACTOR = 4
+"""Visitors whom no cache knows are sought in all of the dictionary with every commit: so many times the visits at once
+halve the cost of its fragments."""
 
 # --- retention (days; 0 keeps for ever; change what can be asked of old buckets) ---
 MINUTE_RETENTION_DAYS = 7

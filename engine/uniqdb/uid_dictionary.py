@@ -7,7 +7,6 @@ up with one binary search per fragment; the hash only finds candidates, the uid'
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import cast
 
 import numpy as np
@@ -29,15 +28,30 @@ from uniqdb.format import (
 from uniqdb.limits import ORDINAL_MAX
 from uniqdb.options import CacheSizes
 from uniqdb.store import ReadView
-from uniqdb.uid_batch import Uids, chosen, encoded_at, first_of_each
+from uniqdb.uid_batch import UidBatch, Uids, as_batch, hashes_of
 from uniqdb.uid_cache import UidCache
 from uniqdb.uid_filter import UidFilter
-from uniqdb.uid_fragment import ENTRY_BYTES, I64Array, U32Array, U64Array, UidColumns
+from uniqdb.uid_fragment import (
+    ENTRY_BYTES,
+    I64Array,
+    Query,
+    U32Array,
+    U64Array,
+    UidColumns,
+    first_of_each,
+    from_uids,
+)
 from uniqdb.uid_lookup import HASH_MAX, Layout, UidLookup, directory_of, payload_of, read_layout
 from uniqdb.uid_probe import UidShape
 
 DICTIONARY_KEY = b"dictionary"
 _USUAL = CacheSizes()
+_LARGE_PART, _TELLING_PART = 64, 4
+"""A batch is large with one in so many of the entries that the cache may have; one in so many show what it is worth."""
+_WORTH_PART = 8
+"""The cache is of use if one uid in so many is found in it."""
+_REST_TIMES = 4
+"""Else it rests for so many times the visits that it may have entries."""
 
 
 def first_rows(changes: ChangeSet) -> None:
@@ -52,11 +66,12 @@ class Resolved:
     """The ordinals of one batch of uids, and what the commit must add for those that were unknown."""
 
     ordinals: I64Array
-    asked: Uids
-    """Those that are not among the recent ones, each once, in the order in which they appear; their ordinals."""
+    asked: UidBatch | None
+    """Those that are not among the recent ones, each once, and their ordinals; None: nobody need be remembered."""
     asked_ordinals: I64Array
-    new_uids: list[bytes]
-    new_hashes: U64Array
+    remembered: int
+    """How many were in the cache."""
+    new: UidColumns
     first_ordinal: int
 
 
@@ -64,15 +79,16 @@ class UidDictionary:
     """Looks uids up. Bounded memory: a filter, and recent uids in two generations, changed only after a commit."""
 
     def __init__(self, hash_seed: int, caches: CacheSizes = _USUAL) -> None:
-        self._seed, self._cache_entries = hash_seed, caches.uid_entries
+        self.hash_seed, self._cache_entries = hash_seed, caches.uid_entries
         self._recent, self._older = UidCache(), UidCache()
+        self._rest_visits = 0
         self._filter = UidFilter(caches.uid_filter_bytes)
         self._layout: Layout | None = None
         self._shapes: dict[bytes, UidShape] = {}
 
     def hashes_of(self, uids: Sequence[bytes]) -> U64Array:
         """The seeded xxh3-64 of each uid's bytes. It only finds candidates."""
-        return np.fromiter(map(xxh3_64_intdigest, uids, repeat(self._seed)), np.uint64, len(uids))
+        return hashes_of(uids, self.hash_seed)
 
     def forget_cached(self) -> None:
         """Drop everything kept in memory: the store was changed by somebody else."""
@@ -92,57 +108,75 @@ class UidDictionary:
 
         Nothing is changed: `uniqdb.uid_upkeep.write_new` adds the new uids to a change set, `remember` the cache.
         """
-        row = self.row(view)
-        ordinals = self._recent.find(uids)
+        next_ordinal, batch = self.row(view).next_ordinal, as_batch(uids)
+        ordinals = self._recent.find(batch)
         missing = np.flatnonzero(ordinals < 0)
-        if not len(missing):
-            return Resolved(ordinals, [], missing, [], np.empty(0, np.uint64), row.next_ordinal)
-        encoded = encoded_at(uids, missing)
-        hashes = self.hashes_of(encoded)
-        firsts, which = first_of_each(encoded, hashes)
-        is_asked = np.zeros(len(uids), np.bool_)
-        is_asked[missing[firsts]] = True
-        asked = chosen(uids, is_asked)
-        found = self._older.find(asked)
-        left = firsts[found < 0]
-        encoded, hashes = [encoded[at] for at in left.tolist()], hashes[left]
-        stored = self._stored(view, row.next_ordinal, encoded, hashes)
-        new = np.flatnonzero(stored < 0)
-        if row.next_ordinal + len(new) > ORDINAL_MAX:
+        hashes = self.hashes_of(batch.encoded(missing)) if batch.hashes is None else batch.hashes[missing]
+        every = Query.at(batch, missing, hashes)
+        firsts, which = first_of_each(every)
+        query = every.only(firsts)
+        asked = None if self.meets_strangers and self._is_large(batch) else query.batch()
+        found = np.full(len(query), -1, np.int64) if asked is None else self._older.find(asked)
+        left = np.flatnonzero(found < 0)
+        found[left] = self._stored(view, next_ordinal, query.only(left))
+        new = np.flatnonzero(found < 0)
+        if next_ordinal + len(new) > ORDINAL_MAX:
             raise StoreCorrupt(
                 "the store has no ordinals left for new uids (2^32 are used)",
                 hint="renumber it offline with `uniqdb compact --renumber`",
             )
-        stored[new] = np.arange(row.next_ordinal, row.next_ordinal + len(new))
-        found[found < 0] = stored
+        begins = np.zeros(len(missing), np.bool_)
+        begins[firsts[new]] = True
+        found[new] = next_ordinal - 1 + np.cumsum(begins)[firsts[new]]
         ordinals[missing] = found[which]
-        return Resolved(ordinals, asked, found, [encoded[at] for at in new.tolist()], hashes[new], row.next_ordinal)
+        columns = from_uids(query.only(new), found[new].astype(np.uint32))
+        remembered = len(batch) - len(missing) + len(query) - len(left)
+        return Resolved(ordinals, asked, found, remembered, columns, next_ordinal)
 
-    def _stored(self, view: ReadView, held: int, uids: list[bytes], hashes: U64Array) -> I64Array:
-        """`lookup`, but for those of whom the filter knows that they are new.
+    def _stored(self, view: ReadView, held: int, query: Query) -> I64Array:
+        """Ordinals of uids sorted by hash, -1 where unknown. Of most of those the filter knows that they are new.
 
         Then they are in it, whatever becomes of the commit: one that it holds too many is only looked up.
         """
         if self._filter.is_made:
-            order = np.argsort(hashes)
-            asked = order[self._filter.may_hold(hashes[order])]
-            found = np.full(len(uids), -1, np.int64)
-            if len(asked):
-                found[asked] = self.lookup(view, [uids[at] for at in asked.tolist()], hashes[asked])
+            asked = np.flatnonzero(self._filter.may_hold(query.hashes))
+            found = np.full(len(query), -1, np.int64)
+            found[asked] = self.lookup_of(view).sorted(query.only(asked))
         else:
-            found = self.lookup(view, uids, hashes)
-        new = hashes[found < 0]
+            found = self.lookup_of(view).sorted(query)
+        new = query.hashes[found < 0]
         if self._filter.is_wanted(held, len(new)):
             self._filter.make(held, (columns.hashes for _, columns in self.scan(view)))
-        if self._filter.is_made:
-            self._filter.add(np.sort(new))
+        self._filter.add(new)
         return found
+
+    @property
+    def meets_strangers(self) -> bool:
+        """Whether hardly anybody who comes is among the recent ones, so that they are of no use for now."""
+        return self._rest_visits > 0
+
+    def _is_large(self, uids: Uids) -> bool:
+        return len(uids) * _LARGE_PART >= self._cache_entries
 
     def remember(self, resolved: Resolved) -> None:
         """Put a committed batch's uids into the cache. When half of it would be full, the older half is dropped first.
 
-        Its memory is used again: to be given new one costs more than all else here.
+        Its memory is used again: to be given new one costs more than all else here. A quarter of what may be in it
+        shows whether it is worth what it costs, two looks and an entry for each uid: if not it is left empty for a
+        while, but for small batches, for which the dictionary itself is dear.
         """
+        visits = len(resolved.ordinals)
+        if resolved.asked is None:
+            self._rest_visits = max(self._rest_visits - visits, 0)
+            return
+        self._rest_visits = 0
+        entries = len(self._recent) + len(self._older)
+        is_told = self._is_large(resolved.asked) and entries * _TELLING_PART >= self._cache_entries
+        if is_told and resolved.remembered * _WORTH_PART < visits:
+            self._recent.clear()
+            self._older.clear()
+            self._rest_visits = _REST_TIMES * self._cache_entries
+            return
         if not len(resolved.asked):
             return
         if len(self._recent) + len(resolved.asked) > self._cache_entries // 2:
@@ -166,20 +200,20 @@ class UidDictionary:
 
     def lookup(self, view: ReadView, uids: Sequence[bytes], hashes: U64Array) -> I64Array:
         """Ordinals of uids, -1 where unknown. Cost: `UidLookup.many`."""
-        return self.lookup_of(view).many(uids, hashes)
+        return self.lookup_of(view).many(Query.of(uids, hashes))
 
     def lookup_known(self, view: ReadView, uids: Sequence[bytes], hashes: U64Array) -> npt.NDArray[np.bool_]:
         """Which uids have an ordinal."""
-        return self.lookup_of(view).many(uids, hashes, ordinals=False) >= 0
+        return self.lookup_of(view).many(Query.of(uids, hashes), ordinals=False) >= 0
 
     # ------------------------------------------------------------ single uids
     def find(self, view: ReadView, uid: bytes) -> int:
         """The uid's ordinal, or -1. Cost: about a microsecond per fragment of its partition and the young unit."""
-        return (view.lookup or self.lookup_of(view)).one(uid, xxh3_64_intdigest(uid, self._seed))
+        return (view.lookup or self.lookup_of(view)).one(uid, xxh3_64_intdigest(uid, self.hash_seed))
 
     def has(self, view: ReadView, uid: bytes) -> bool:
         """Whether the uid has an ordinal."""
-        return (view.lookup or self.lookup_of(view)).has(uid, xxh3_64_intdigest(uid, self._seed))
+        return (view.lookup or self.lookup_of(view)).has(uid, xxh3_64_intdigest(uid, self.hash_seed))
 
     def lookup_of(self, view: ReadView) -> UidLookup:
         """What finds uids in this view; it dies with the view."""

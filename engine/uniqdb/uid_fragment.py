@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uniqdb.errors import StoreCorrupt
-from uniqdb.uid_batch import gather, offsets_of
+from uniqdb.uid_batch import UidBatch, are_equal, assert_inside, gather, offsets_of, order_of, words_of
 
 U64Array = npt.NDArray[np.uint64]
 U32Array = npt.NDArray[np.uint32]
@@ -22,8 +22,6 @@ I64Array = npt.NDArray[np.int64]
 _HEAD = Struct("<II")
 ENTRY_BYTES = 8 + 4 + 4 + 2
 """Bytes of an entry's columns, without its uid."""
-_FEW = 16
-"""Below this a Python loop is faster than numpy's fixed costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +116,10 @@ def column_offsets(count: int) -> tuple[int, int, int, int, int]:
     return hash_at, offset_at, ordinal_at, length_at, length_at + 2 * count
 
 
-def from_uids(uids: Sequence[bytes], hashes: U64Array, first_ordinal: int) -> UidColumns:
-    """A fragment of new uids, which get the ordinals from ``first_ordinal`` on, in their order."""
-    lengths = np.fromiter(map(len, uids), np.uint16, len(uids))
-    order = np.argsort(hashes, kind="stable")
-    ordinals = np.arange(first_ordinal, first_ordinal + len(uids), dtype=np.uint32)
-    blob = np.frombuffer(b"".join(uids), np.uint8)
-    return UidColumns(hashes[order], offsets_of(lengths)[order], ordinals[order], lengths[order], blob)
+def from_uids(query: "Query", ordinals: U32Array) -> UidColumns:
+    """A fragment of these uids, which are sorted by hash."""
+    lengths = query.lengths.astype(np.uint16)
+    return UidColumns(query.hashes, offsets_of(lengths), ordinals, lengths, gather(query.raw, query.starts, lengths))
 
 
 def merge(parts: Sequence[UidColumns]) -> UidColumns:
@@ -149,24 +144,79 @@ def merge(parts: Sequence[UidColumns]) -> UidColumns:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A batch of uids to look up; fastest if they are sorted by hash."""
+    """A batch of uids to look up: their hashes, and where the bytes of each begin, and how many they are."""
 
     hashes: U64Array
-    uids: Sequence[bytes]
-    lengths: npt.NDArray[np.uint16]
+    raw: npt.NDArray[np.uint8]
+    """All bytes, behind eight that are nobody's: see `are_equal`."""
+    starts: I64Array
+    lengths: I64Array
+
+    @classmethod
+    def at(cls, batch: UidBatch, positions: I64Array, hashes: U64Array) -> "Query":
+        """Those at these positions of a batch, with their hashes. Cost: a copy of all bytes."""
+        raw, starts = np.concatenate([_NOBODY, batch.raw]), batch.starts[positions] + len(_NOBODY)
+        return cls(hashes, raw, starts, batch.lengths[positions].astype(np.int64))
 
     @classmethod
     def of(cls, uids: Sequence[bytes], hashes: U64Array) -> "Query":
         """The uids with their hashes."""
-        return cls(hashes, uids, np.fromiter(map(len, uids), np.uint16, len(uids)))
+        lengths = np.fromiter(map(len, uids), np.int64, len(uids))
+        raw = np.frombuffer(b"".join([_NOBODY.tobytes(), *uids]), np.uint8)
+        return cls(hashes, raw, np.cumsum(lengths) - lengths + len(_NOBODY), lengths)
+
+    def __len__(self) -> int:
+        return len(self.hashes)
 
     def between(self, start: int, end: int) -> "Query":
         """The part ``[start, end)``."""
-        return Query(self.hashes[start:end], self.uids[start:end], self.lengths[start:end])
+        return Query(self.hashes[start:end], self.raw, self.starts[start:end], self.lengths[start:end])
 
     def only(self, rows: I64Array) -> "Query":
         """The part at these positions."""
-        return Query(self.hashes[rows], [self.uids[row] for row in rows.tolist()], self.lengths[rows])
+        return Query(self.hashes[rows], self.raw, self.starts[rows], self.lengths[rows])
+
+    def uid(self, row: int) -> bytes:
+        """The uid at a position."""
+        start = int(self.starts[row])
+        return self.raw[start : start + int(self.lengths[row])].tobytes()
+
+    def batch(self) -> UidBatch:
+        """The uids in one piece. Cost: a copy of their bytes."""
+        lengths = self.lengths.astype(np.uint16)
+        return UidBatch(gather(self.raw, self.starts, lengths), lengths, self.hashes)
+
+
+_NOBODY = np.zeros(8, np.uint8)
+
+
+def first_of_each(query: Query) -> tuple[I64Array, I64Array]:
+    """Where each different uid appears first, sorted by hash, and for each uid the number of its own among those.
+
+    Equal uids are found by their hashes; what has the same hash is compared. Cost: a sort of the hashes.
+    """
+    order = order_of(query.hashes)
+    ordered, is_first = query.hashes[order], np.ones(len(query), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
+    again = np.flatnonzero(~is_first)
+    twins, words = (query.only(order[again]), query.only(order[again - 1])), words_of(query.raw)
+    equal = twins[0].lengths == twins[1].lengths
+    if not equal.all() or not are_equal((words, words), (twins[0].starts, twins[1].starts), twins[0].lengths).all():
+        return _first_of_each_by_bytes(query)  # different uids with one hash: almost never
+    which = np.empty(len(query), np.int64)
+    which[order] = np.cumsum(is_first) - 1
+    return order[is_first], which  # of equal hashes the first is the first in their order
+
+
+def _first_of_each_by_bytes(query: Query) -> tuple[I64Array, I64Array]:
+    uids = [query.uid(row) for row in range(len(query))]
+    first: dict[bytes, int] = {}
+    for row, uid in enumerate(uids):
+        first.setdefault(uid, row)
+    rows = np.fromiter(first.values(), np.int64)
+    rows = rows[np.argsort(query.hashes[rows], kind="stable")]
+    numbers = {uids[row]: number for number, row in enumerate(rows.tolist())}
+    return rows, np.fromiter(map(numbers.__getitem__, uids), np.int64)
 
 
 def probe(payload: bytes | memoryview, query: Query) -> tuple[I64Array, U32Array]:
@@ -182,10 +232,11 @@ def probe(payload: bytes | memoryview, query: Query) -> tuple[I64Array, U32Array
     if not len(rows):  # the rule, where most fragments of a unit hold none of a small batch
         return rows, np.empty(0, np.uint32)
     entries, columns = entries[rows], UidColumns.parse(payload)
+    raw = np.frombuffer(payload, np.uint8)
     found_rows: list[I64Array] = []
     found_ordinals: list[U32Array] = []
     while len(rows):
-        equal = _equal_uids(columns, entries, query, rows)
+        equal = _equal_uids(columns, raw, entries, query.only(rows))
         found_rows.append(rows[equal])
         found_ordinals.append(columns.ordinals[entries[equal]])
         rows, entries = rows[~equal], entries[~equal] + 1
@@ -196,22 +247,14 @@ def probe(payload: bytes | memoryview, query: Query) -> tuple[I64Array, U32Array
     return np.concatenate(found_rows), np.concatenate(found_ordinals)
 
 
-def _equal_uids(columns: UidColumns, entries: I64Array, query: Query, rows: I64Array) -> npt.NDArray[np.bool_]:
-    """Which candidates hold the very bytes asked for."""
-    if len(entries) <= _FEW:
-        asked = [query.uids[row] for row in rows.tolist()]
-        return np.array([one == uid for one, uid in zip(columns.uids(entries), asked, strict=True)])
-    lengths = columns.lengths[entries]
-    equal: npt.NDArray[np.bool_] = lengths == query.lengths[rows]
-    candidates = np.flatnonzero(equal)
-    if not len(candidates):
-        return equal
-    held = gather(columns.blob, columns.offsets[entries[candidates]], lengths[candidates]).tobytes()
-    asked = [query.uids[row] for row in rows[candidates].tolist()]
-    if held == b"".join(asked):  # the rule: 64-bit hashes of different uids are almost never equal
-        return equal
-    at = 0
-    for candidate, uid in zip(candidates.tolist(), asked, strict=True):
-        equal[candidate] = held[at : at + len(uid)] == uid
-        at += len(uid)
+def _equal_uids(
+    columns: UidColumns, raw: npt.NDArray[np.uint8], entries: I64Array, asked: Query
+) -> npt.NDArray[np.bool_]:
+    """Which candidates hold the very bytes asked for. ``raw``: the payload of the columns."""
+    lengths, offsets = columns.lengths[entries].astype(np.int64), columns.offsets[entries].astype(np.int64)
+    assert_inside(offsets, lengths, len(columns.blob))
+    equal: npt.NDArray[np.bool_] = lengths == asked.lengths
+    rows = np.flatnonzero(equal)
+    starts = offsets[rows] + (len(raw) - len(columns.blob)), asked.starts[rows]
+    equal[rows] = are_equal((words_of(raw), words_of(asked.raw)), starts, lengths[rows])
     return equal

@@ -5,7 +5,6 @@ as they are asked for, and dies with the view. Never a copy of what they hold.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,8 +22,10 @@ from uniqdb.format import (
 )
 from uniqdb.limits import VERIFIED_FRAGMENTS_MAX
 from uniqdb.store import ReadView
+from uniqdb.uid_batch import order_of
 from uniqdb.uid_fragment import I64Array, Query, U64Array, entries_in, probe, size_bytes_of
 from uniqdb.uid_probe import ProbeTable, UidProbe, UidShape
+from uniqdb.uid_scan import UidScan
 
 HASH_MAX = 2**64 - 1
 _FEW = 24
@@ -148,59 +149,57 @@ class UidLookup:
         return found
 
     # ------------------------------------------------------------ batches
-    def many(self, uids: Sequence[bytes], hashes: U64Array, *, ordinals: bool = True) -> I64Array:
-        """The ordinal of each uid with its hash, or -1. Without ``ordinals`` any other number stands for one.
+    def many(self, query: Query, *, ordinals: bool = True) -> I64Array:
+        """The ordinal of each uid, or -1. Without ``ordinals`` any other number stands for one.
 
         Cost: a search per uid and fragment that is looked at, about 0.5 us each; and numpy's fixed costs, for each
         fragment if the batch is large, else for the most fragments that a partition has.
         """
-        if len(uids) < _FEW:
-            return np.fromiter(map(self.one, uids, hashes.tolist()), np.int64, len(uids))
-        if len(uids) >= _DENSE * len(self._firsts):
-            order = np.argsort(hashes)
-            ordered = Query.of([uids[at] for at in order.tolist()], hashes[order])
-            found = np.empty(len(uids), np.int64)
-            found[order] = self._dense(ordered)
+        if len(query) < _FEW:
+            hashes = query.hashes.tolist()
+            return np.array([self.one(query.uid(row), hashes[row]) for row in range(len(query))], np.int64)
+        if len(query) >= _DENSE * len(self._firsts):
+            order = order_of(query.hashes)
+            found = np.empty(len(query), np.int64)
+            found[order] = self.sorted(query.only(order))
             return found
-        query = Query.of(uids, hashes)
         found = self._sparse(query, ordinals=ordinals)
         rest = np.flatnonzero(found < 0)
         if len(rest) < _FEW:
             for at in rest.tolist():
-                found[at] = self.one(uids[at], int(hashes[at]))
+                found[at] = self.one(query.uid(at), int(query.hashes[at]))
         else:
-            rest = rest[np.argsort(hashes[rest])]
-            self._in_young(rest, query.only(rest), found)
+            rest = rest[order_of(query.hashes[rest])]
+            found[rest] = self._in_young(query.only(rest))
         return found
 
-    def _in_young(self, rest: I64Array, query: Query, found: I64Array) -> None:
-        """Look up in the young unit who is at these positions of the batch."""
-        for fragment in _largest_first(directory_of(self._view, YOUNG_KEY)):
-            rows, ordinals = probe(payload_of(self._view, YOUNG_KEY, fragment), query)
-            if len(rows):
-                found[rest[rows]] = ordinals
-                left = np.flatnonzero(found[rest] < 0)
-                rest, query = rest[left], query.only(left)
-            if not len(rest):
-                return
-
-    def _dense(self, query: Query) -> I64Array:
-        """Partition by partition, with one search in each of their fragments."""
-        found = np.full(len(query.hashes), -1, np.int64)
-        firsts = self._layout.first_hashes
-        bounds = [*np.searchsorted(query.hashes, firsts).tolist(), len(query.hashes)]
+    def sorted(self, query: Query) -> I64Array:
+        """The same for uids that are sorted by hash."""
+        if len(query) < _DENSE * len(self._firsts):
+            return self.many(query)
+        bounds = [*np.searchsorted(query.hashes, self._layout.first_hashes).tolist(), len(query)]
+        scan, left = UidScan(query), [np.empty(0, np.int64)]
         for number, first in enumerate(self._firsts):
-            start, end = bounds[number], bounds[number + 1]
-            if start == end:
-                continue
-            part, key = query.between(start, end), partition_key(first)
-            for fragment in directory_of(self._view, key).fragments:
-                rows, ordinals = probe(payload_of(self._view, key, fragment), part)
-                found[start + rows] = ordinals
-        rest = np.flatnonzero(found < 0)
-        if len(rest):
-            self._in_young(rest, query if len(rest) == len(found) else query.only(rest), found)
-        return found
+            rest = np.arange(bounds[number], bounds[number + 1])
+            if len(rest):
+                left.append(self._look(scan, partition_key(first), rest))
+        self._look(scan, YOUNG_KEY, np.concatenate(left))
+        return scan.found(self.one)
+
+    def _in_young(self, query: Query) -> I64Array:
+        """The ordinals of uids that are sorted by hash, as far as they are in the young unit."""
+        scan = UidScan(query)
+        self._look(scan, YOUNG_KEY, np.arange(len(query)))
+        return scan.found(self.one)
+
+    def _look(self, scan: UidScan, unit_key: bytes, rest: I64Array) -> I64Array:
+        """Seek those of a scan in the fragments of a unit; returns who was not found."""
+        for fragment in _largest_first(directory_of(self._view, unit_key)):
+            if not len(rest):
+                break
+            if fragment.entries:
+                rest = scan.look(payload_of(self._view, unit_key, fragment), rest)
+        return rest
 
     def _sparse(self, query: Query, *, ordinals: bool) -> I64Array:
         """All partitions at once: first the largest fragment of each, then, for whom that lacks, the second largest.

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from uniqdb.errors import StoreCorrupt
 from uniqdb.format import FragmentView
-from uniqdb.uid_batch import gather
+from uniqdb.uid_batch import are_equal, words_of
 from uniqdb.uid_fragment import (
     I64Array,
     Query,
@@ -192,7 +192,7 @@ class ProbeTable:
         The smallest ones do not, which stand among other rows on a page.
         """
         payload = view.whole()
-        address, count = _address(payload), entries_in(payload)
+        address, count = address_of(payload), entries_in(payload)
         if address % _WORD_BYTES or not count:
             return -1
         if not shape.is_known:
@@ -212,6 +212,7 @@ class ProbeTable:
         first: U64Array = np.frombuffer(payloads[lowest], np.uint64, 1)
         # Up to seven bytes more than the last fragment has are still on its page.
         self._words: U64Array = as_strided(first, ((end - begin + 7) // _WORD_BYTES,), (_WORD_BYTES,), writeable=False)
+        self._bytes = words_of(self._words.view(np.uint8))
         # In words; the head of a fragment is one.
         self._at: I64Array = (np.array(addresses, np.int64) - begin) // _WORD_BYTES + 1
         self._counts: I64Array = np.array(counts, np.int64)
@@ -295,33 +296,11 @@ class ProbeTable:
             self._views[numbers[row]].part(int(offsets[row]), 2**63)  # which raises
         equal: npt.NDArray[np.bool_] = lengths == query.lengths[asked]
         candidates = np.flatnonzero(equal)
-        if not len(candidates):
-            return equal
-        starts = (_WORD_BYTES * behind + 10 * counts + offsets)[candidates]
-        uids = [query.uids[at] for at in asked[candidates].tolist()]
-        length = int(lengths[candidates[0]])
-        if length >= _WORD_BYTES and (lengths[candidates] == length).all():
-            equal[candidates] = self._equal_words(starts, uids, length)
-            return equal
-        held = gather(self._words.view(np.uint8), starts, lengths[candidates]).tobytes()
-        at = 0
-        for candidate, uid in zip(candidates.tolist(), uids, strict=True):
-            equal[candidate] = held[at : at + len(uid)] == uid
-            at += len(uid)
-        return equal
-
-    def _equal_words(self, starts: I64Array, uids: list[bytes], length: int) -> npt.NDArray[np.bool_]:
-        """Which uids of this length stand where they may, by all their bytes, eight at a time.
-
-        The last eight overlap those before.
-        """
-        asked: U64Array = np.ndarray((len(uids) * length - 7,), np.uint64, b"".join(uids), strides=(1,))
-        held: U64Array = as_strided(self._words, (_WORD_BYTES * len(self._words) - 7,), (1,), writeable=False)
-        equal = np.ones(len(uids), np.bool_)
-        for at in (*range(0, length - _WORD_BYTES, _WORD_BYTES), length - _WORD_BYTES):
-            equal &= held[starts + at] == asked[at::length]
+        starts = (_WORD_BYTES * behind + 10 * counts + offsets)[candidates], query.starts[asked[candidates]]
+        equal[candidates] = are_equal((self._bytes, words_of(query.raw)), starts, lengths[candidates])
         return equal
 
 
-def _address(payload: memoryview) -> int:
+def address_of(payload: memoryview) -> int:
+    """Where it begins in this process's memory."""
     return int(np.frombuffer(payload, np.uint8).__array_interface__["data"][0])

@@ -18,7 +18,7 @@ from uniqdb.limits import (
 )
 from uniqdb.options import DictionarySizes
 from uniqdb.uid_dictionary import DICTIONARY_KEY, Resolved, UidDictionary, columns_of
-from uniqdb.uid_fragment import ENTRY_BYTES, UidColumns, from_uids, merge
+from uniqdb.uid_fragment import ENTRY_BYTES, UidColumns, merge
 from uniqdb.uid_lookup import HASH_MAX, Layout, directory_of
 
 _CREDIT_BYTES_MAX = 2 * PARTITION_BYTES_MAX
@@ -35,10 +35,10 @@ class DictionaryUpkeep:
 
     def write_new(self, plan: CommitPlan, resolved: Resolved) -> None:
         """Add the batch's new uids, and this commit's share of the upkeep, to the change set."""
-        if not resolved.new_uids:
+        columns = resolved.new
+        if not len(columns):
             return
         step = _Step(plan, self._dictionary, self._sizes)
-        columns = from_uids(resolved.new_uids, resolved.new_hashes, resolved.first_ordinal)
         payload = columns.pack()
         step.young.append(len(columns), payload)
         self._merge_young(step)
@@ -54,7 +54,7 @@ class DictionaryUpkeep:
                 continue
             del due[first]
             credit -= step.tidy(first)
-        step.write(resolved.first_ordinal + len(resolved.new_uids))
+        step.write(resolved.first_ordinal + len(columns))
         self._due, self._credit_bytes = due, min(credit, _CREDIT_BYTES_MAX)
 
     def forget_cached(self) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from uniqdb.errors import UsageError
 from uniqdb.limits import EVENT_TIME_S_MAX, EVENT_TIME_S_MIN, LINE_BYTES_LIMIT, LINE_BYTES_MAX, UID_BYTES_MAX
-from uniqdb.uid_batch import UidBatch, Uids
+from uniqdb.uid_batch import UidBatch, Uids, hashes_of
 
 I64Array = npt.NDArray[np.int64]
 
@@ -135,16 +135,26 @@ def uids_of(values: Sequence[object]) -> list[str] | None:
     return texts if len(texts) == len(values) else None
 
 
-def batch_of(values: Sequence[object]) -> UidBatch | None:
-    """The uids in one piece if every one of them is allowed (the usual case: strings), else None."""
+def batch_of(values: Sequence[object], hash_seed: int | None = None) -> UidBatch | None:
+    """The uids in one piece if every one of them is allowed (the usual case: strings), else None.
+
+    ``hash_seed``: of the store for which their hashes are worked out, too.
+    """
+    texts: Sequence[str] = values  # type: ignore[assignment]  # TypeError is what the except is for
     try:
-        batch = UidBatch.of(values)  # type: ignore[arg-type]  # TypeError is what the except is for
+        batch = UidBatch.of(texts)
     except TypeError:
-        texts = uids_of(values)
-        return None if texts is None else UidBatch.of(texts)
+        found = uids_of(values)
+        if found is None:
+            return None
+        texts, batch = found, UidBatch.of(found)
     except (UnicodeEncodeError, OverflowError):  # a lone surrogate, or more than 65,535 bytes
         return None
-    return batch if batch.lengths.min(initial=1) >= 1 and batch.lengths.max(initial=1) <= UID_BYTES_MAX else None
+    if batch.lengths.min(initial=1) < 1 or batch.lengths.max(initial=1) > UID_BYTES_MAX:
+        return None
+    if hash_seed is not None:
+        batch.hashes = hashes_of(list(map(str.encode, texts)), hash_seed)
+    return batch
 
 
 def plausible(times_s: I64Array) -> npt.NDArray[np.bool_]:

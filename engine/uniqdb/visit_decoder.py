@@ -60,8 +60,11 @@ class VisitDecoder:
             start = end
         return _joined(parts)
 
-    def plain(self, block: bytes | memoryview, ends: I64Array) -> Visits | None:
-        """The visits of a block without a bad record, a line each; None if it has one, or may have."""
+    def plain(self, block: bytes | memoryview, ends: I64Array, hash_seed: int | None = None) -> Visits | None:
+        """The visits of a block without a bad record, a line each; None if it has one, or may have.
+
+        ``hash_seed``: see `batch_of`.
+        """
         if self._fast is None or not _plain_lines(block, ends, self.settings.line_bytes_max):
             return None
         try:
@@ -71,7 +74,7 @@ class VisitDecoder:
         if len(rows) != len(ends):
             return None
         times_s = seconds_of([row.ts for row in rows], self.settings.ts_unit)  # type: ignore[attr-defined]  # the struct is made at run time
-        uids = batch_of([row.uid for row in rows])  # type: ignore[attr-defined]  # as above
+        uids = batch_of([row.uid for row in rows], hash_seed)  # type: ignore[attr-defined]  # as above
         return None if times_s is None or uids is None else Visits(times_s, uids, records=len(rows))
 
     def _line_by_line(self, block: bytes, ends: I64Array) -> Visits:

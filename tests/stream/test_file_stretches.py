@@ -5,25 +5,31 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from xxhash import xxh3_64_intdigest
 
 import uniqdb
 from engines import digest, options, rows_of
 from model import Model
+from uniqdb.options import CacheSizes
 from uniqdb.quarantine import read_quarantine
 from uniqdb.stream import byte_stream, decode_helper, file_source, file_stretches
 from uniqdb.stream.decode_process import FileReader, Stretch
 from uniqdb.stream.driver import IngestOptions, IngestSummary, ingest_file
 from uniqdb.stream.file_stretches import FileStretches
+from uniqdb.uid_batch import UidBatch, Uids, as_batch
+from uniqdb.uid_dictionary import UidDictionary
 from uniqdb.visit import FieldSettings
 from uniqdb.visit_decoder import VisitDecoder
 
 T = 1_468_195_200
 LINE_BYTES_MAX = 60
+SEED = 2**63 + 11
 
 
 # ---------------------------------------------------------------- what one process does
@@ -52,7 +58,7 @@ def test_stretches_hold_every_line_once(
     decoder = VisitDecoder(FieldSettings(line_bytes_max=LINE_BYTES_MAX))
     with path.open("rb") as file:
         reader = FileReader(file.fileno(), decoder)
-        found = [reader.stretch(start, start + size) for start in range(0, len(data) - size + 1, size)]
+        found = [reader.stretch(start, start + size, SEED) for start in range(0, len(data) - size + 1, size)]
         assert reader.stretch(max(len(data), 1), len(data) + size) is None, "there is nothing there"
     position = 0
     for number, one in enumerate(found):
@@ -70,6 +76,9 @@ def test_stretches_hold_every_line_once(
             wanted, visits = decoder.decode(block), one.visits()
             assert visits.event_times_s.tolist() == wanted.event_times_s.tolist()
             assert list(visits.uids) == list(wanted.uids)
+            hashes = as_batch(visits.uids).hashes
+            assert hashes is not None
+            assert hashes.tolist() == [xxh3_64_intdigest(uid.encode(), SEED) for uid in wanted.uids]
             assert not wanted.refused
         position = one.end
     if found and None not in found:
@@ -156,6 +165,36 @@ def test_the_same_is_found_with_and_without_other_processes(
     assert found == expected
     assert found[1] == model.rows()  # type: ignore[index]  # the second is the counts
     assert taken, "the other processes were not used"
+
+
+def test_strangers_come_with_their_hashes_and_in_larger_commits(
+    tmp_path: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, model, rng = tmp_path / "visits.jsonl", Model(), random.Random(2)
+    with path.open("wb") as file:
+        for number in range(20_000):
+            uid: str | int = rng.choice([number, f"v{number}", f"v{rng.randrange(number + 1)}", f"é{number}"])
+            model.add([T + number], [str(uid)])
+            text = f'"{uid}"' if isinstance(uid, str) else str(uid)
+            file.write(f'{{"ts": {T + number}, "uid": {text}}}\n'.encode())
+    resolved: list[tuple[int, bool]] = []
+    resolve = UidDictionary.resolve
+
+    def note(self: UidDictionary, view: object, uids: Uids) -> object:
+        resolved.append((len(uids), isinstance(uids, UidBatch) and uids.hashes is not None))
+        return resolve(self, view, uids)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(UidDictionary, "resolve", note)
+    small = replace(options(), caches=CacheSizes(uid_entries=1_000, members_bytes=2_000))
+    how = IngestOptions(commit_visits=200, processes=2, wall_clock=lambda: T + 86_400.0)
+    with uniqdb.open(store_path, options=small) as db:
+        summary = ingest_file(db, path, how)
+        assert rows_of(db) == model.rows()
+    assert summary.visits == 20_000
+    assert any(is_hashed for _, is_hashed in resolved)
+    assert not resolved[0][1], "nobody knows yet who comes"
+    assert max(visits for visits, _ in resolved) >= 800
+    assert resolved[0][0] < 800
 
 
 def count_blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                     "look_back",
                     "format",
                 ),
-                *("batch", "uid_fragment", "uid_batch", "uid_probe", "uid_cache", "uid_filter", "needles"),
+                *("batch", "uid_fragment", "uid_batch", "uid_probe", "uid_scan", "uid_cache", "uid_filter", "needles"),
                 *("lmdb_pages", "mending"),
                 *("recent_times", "held_visits", "dense_stretch"),
             }

@@ -123,7 +123,7 @@ def test_uids_that_were_asked_for_are_not_looked_up_again(db: uniqdb.Engine, mon
     lookups.clear()
     add_day(db, DAYS, 90_000, 70)
     assert [db.check_if_uid_exists(uid) for uid in ("u1", "u90001", "nobody", "u5")] == [True, True, False, True]
-    assert len(lookups) == 1 + 2, "the commit's; of who came with it, and of who was not there before"
+    assert len(lookups) == 2, "of who came with the commit, and of who was not there before"
 
 
 def test_what_is_remembered_of_uids_is_bounded(db: uniqdb.Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import uniqdb
 from engines import TINY, options
 from uniqdb.format import YOUNG_KEY
 from uniqdb.options import CacheSizes
+from uniqdb.uid_batch import gather
 from uniqdb.uid_dictionary import UidDictionary
-from uniqdb.uid_fragment import UidColumns, from_uids, gather, merge
+from uniqdb.uid_fragment import Query, UidColumns, from_uids, merge
 from uniqdb.uid_lookup import directory_of
 
 T = 1_468_244_340
@@ -55,7 +57,8 @@ def weak(bits: int) -> Callable[[bytes, int], int]:
 
 @pytest.mark.parametrize("bits", [0, 1, 3])
 def test_uids_with_equal_hashes_stay_different(store_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
-    monkeypatch.setattr("uniqdb.uid_dictionary.xxh3_64_intdigest", weak(bits))
+    for module in ("uid_dictionary", "uid_batch"):
+        monkeypatch.setattr(f"uniqdb.{module}.xxh3_64_intdigest", weak(bits))
     uids = [f"u{number}" for number in range(400)]
     with uniqdb.open(store_path, options=options(25)) as db:
         db.add_many([T] * 800, uids * 2)
@@ -98,10 +101,40 @@ def test_the_cache_is_bounded_and_never_wrong(store_path: Path) -> None:
         }
 
 
+def test_the_cache_rests_while_strangers_come(store_path: Path) -> None:
+    small = replace(options(50), caches=CacheSizes(uid_entries=400, members_bytes=2_000))
+    regulars, strangers = [f"regular-{number}" for number in range(60)], map("stranger-{}".format, count())
+    with uniqdb.open(store_path, options=small) as db:
+        cache = db._facts.dictionary
+        rested: list[bool] = []
+
+        def visit(uids: list[str]) -> None:
+            db.add_many([T] * len(uids), uids)
+            db.commit()
+            rested.append(cache.meets_strangers)
+
+        for step in range(20):
+            visit(random.Random(step).choices(regulars, k=50))
+        assert not any(rested), "whoever comes was there before"
+        for _ in range(60):
+            visit(list(islice(strangers, 50)))
+        assert True in rested[20:30], "a quarter of the cache is full of people who do not come again"
+        assert False in rested[30:], "it looks again"
+        while not cache.meets_strangers:
+            visit(list(islice(strangers, 50)))
+        assert not len(cache._recent) + len(cache._older)
+        visit(regulars[:5])
+        assert not cache.meets_strangers, "few visits are few looks"
+        assert cache._recent.find(regulars[:5]).min() >= 0
+        assert db.count("1d").count == db.info().uids == 60 + 50 * (len(rested) - 21)
+        assert db.check().problems == []
+
+
 def test_gather_takes_equal_lengths_few_lengths_and_many_lengths() -> None:
     for lengths in ([5] * 40, [1, 2, 3, 4] * 10, list(range(1, 200))):
         uids = [bytes([65 + number % 26]) * size for number, size in enumerate(lengths)]
-        columns = from_uids(uids, np.arange(len(uids), dtype=np.uint64)[::-1].copy(), 7)
+        query = Query.of(uids[::-1], np.arange(len(uids), dtype=np.uint64))
+        columns = from_uids(query, np.arange(7, 7 + len(uids), dtype=np.uint32)[::-1])
         assert columns.uids(np.arange(len(uids))) == uids[::-1]
         picked = np.arange(0, len(uids), 3)
         want = b"".join(uids[::-1][::3])

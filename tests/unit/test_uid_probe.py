@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,8 +42,14 @@ def equal(uids: list[bytes]) -> list[int]:
 
 
 def fragment(uids: list[bytes], hashes: list[int], *, in_order: bool = False) -> UidColumns:
-    columns = from_uids(uids, np.array(hashes, np.uint64), 1_000)
-    return columns.cut(0, len(columns)) if in_order else columns
+    """With the ordinals from 1,000 on; the bytes in the order of the hashes, or in that of the ordinals."""
+    query = Query.of(uids, np.array(hashes, np.uint64))
+    order = np.argsort(query.hashes, kind="stable")
+    columns = from_uids(query.only(order), (1_000 + order).astype(np.uint32))
+    if in_order:
+        return columns
+    blob = np.frombuffer(b"".join(uids), np.uint8)
+    return replace(columns, offsets=(query.starts - query.starts[0])[order].astype(np.uint32), blob=blob)
 
 
 @pytest.mark.parametrize("hash_of", [uniform, crowded, equal])

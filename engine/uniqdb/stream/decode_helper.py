@@ -59,11 +59,14 @@ class DecodeHelper:
         self._submitted += 1
         return self._tell(msgspec.json.encode(Job(slot, sections)) + b"\n")
 
-    def submit_stretch(self, start: int, end: int) -> bool:
-        """Have the lines decoded that begin in ``[start, end)`` of the file; else as `submit`."""
+    def submit_stretch(self, start: int, end: int, hash_seed: int | None = None) -> bool:
+        """Have the lines decoded that begin in ``[start, end)`` of the file; else as `submit`.
+
+        ``hash_seed``: of the store, if the hashes of the uids are wanted.
+        """
         slot = self._submitted % SLOTS
         self._submitted += 1
-        return self._tell(msgspec.json.encode(FileJob(slot, start, end)) + b"\n")
+        return self._tell(msgspec.json.encode(FileJob(slot, start, end, hash_seed)) + b"\n")
 
     def result(self, patience_s: float) -> memoryview | None:
         """What became of the oldest job, to be read before the next `submit`: empty if it did not fit.

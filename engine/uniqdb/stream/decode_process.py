@@ -22,7 +22,7 @@ from uniqdb.visit_decoder import VisitDecoder, line_ends
 
 SLOT_BYTES = 32 * 2**20
 """A job with more is not handed over."""
-SLOTS = 4
+SLOTS = 8
 
 
 class Section(msgspec.Struct, frozen=True, array_like=True):
@@ -41,17 +41,21 @@ class Job(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class FileJob(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The lines that begin in ``[start, end)`` of the file, all of which were there when the job was made."""
+    """The lines that begin in ``[start, end)`` of the file, all of which were there when the job was made.
+
+    ``hash_seed``: of the store, where hashes of the uids are wanted.
+    """
 
     slot: int
     start: int
     end: int
+    hash_seed: int | None = None
 
 
 class Stretch(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a `FileJob` found: lines that take up ``[first, end)`` of the file; none at all if the two are equal.
 
-    ``is_plain``: each line is a visit, and the three columns hold them. Else nobody has looked at them.
+    ``is_plain``: each line is a visit, and the columns hold them. Else nobody has looked at them.
     """
 
     first: int
@@ -61,10 +65,14 @@ class Stretch(msgspec.Struct, frozen=True, array_like=True, gc=False):
     times_s: bytes = b""
     uid_bytes: bytes = b""
     uid_lengths: bytes = b""
+    uid_hashes: bytes = b""
 
     def visits(self) -> Visits:
         """The visits of a plain stretch."""
-        return Visits(*_from_columns(self.times_s, self.uid_bytes, self.uid_lengths), records=self.lines)
+        times_s, uids = _from_columns(self.times_s, self.uid_bytes, self.uid_lengths)
+        if len(self.uid_hashes):
+            uids.hashes = np.frombuffer(self.uid_hashes, np.uint64)
+        return Visits(times_s, uids, records=self.lines)
 
 
 class _Found(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -146,7 +154,7 @@ class FileReader:
     def __init__(self, descriptor: int, decoder: VisitDecoder) -> None:
         self._descriptor, self._decoder = descriptor, decoder
 
-    def stretch(self, start: int, end: int) -> Stretch | None:
+    def stretch(self, start: int, end: int, hash_seed: int | None = None) -> Stretch | None:
         """The lines that begin in ``[start, end)``; None if the file is shorter, or the last one is too long."""
         file_bytes = os.fstat(self._descriptor).st_size
         if file_bytes < end:
@@ -162,15 +170,16 @@ class FileReader:
             if not stop:
                 return None
             with memoryview(mapped) as view, view[first:stop] as block:
-                return self._decoded(base + first, block)
+                return self._decoded(base + first, block, hash_seed)
 
-    def _decoded(self, first: int, block: memoryview) -> Stretch:
+    def _decoded(self, first: int, block: memoryview, hash_seed: int | None) -> Stretch:
         ends = line_ends(block)
-        visits = self._decoder.plain(block, ends)
+        visits = self._decoder.plain(block, ends, hash_seed)
         bounds = first, first + len(block), len(ends)
         if visits is None:
             return Stretch(*bounds, is_plain=False)
-        return Stretch(*bounds, True, *_columns_of(visits))
+        hashes = as_batch(visits.uids).hashes
+        return Stretch(*bounds, True, *_columns_of(visits), b"" if hashes is None else hashes.tobytes())
 
 
 def serve(memory: mmap.mmap, jobs: IO[bytes], answers: IO[bytes], file: int | None = None) -> None:
@@ -189,7 +198,7 @@ def serve(memory: mmap.mmap, jobs: IO[bytes], answers: IO[bytes], file: int | No
             blocks = [(memory[at + one.start : at + one.end], one.records) for one in job.sections]
             packed = pack([visits_of(decoder, *one) for one in blocks])
         else:
-            stretch = None if reader is None else reader.stretch(job.start, job.end)
+            stretch = None if reader is None else reader.stretch(job.start, job.end, job.hash_seed)
             packed = b"" if stretch is None else _ENCODER.encode(stretch)
         if fits := 0 < len(packed) <= SLOT_BYTES:
             memory[at : at + len(packed)] = packed

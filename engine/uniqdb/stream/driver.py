@@ -17,10 +17,18 @@ from xxhash import xxh3_64_hexdigest
 from uniqdb.engine import Engine
 from uniqdb.errors import InputRefused
 from uniqdb.intake import Intake, Place, open_intake
-from uniqdb.limits import COMMIT_INTERVAL_S, COMMIT_VISITS, COMMIT_VISITS_MAX, NO_VISIT_RECORDS, SCATTERED_COMMIT_FACTOR
+from uniqdb.limits import (
+    COMMIT_INTERVAL_S,
+    COMMIT_VISITS,
+    COMMIT_VISITS_MAX,
+    NO_VISIT_RECORDS,
+    SCATTERED_COMMIT_FACTOR,
+    STRANGERS_COMMIT_FACTOR,
+)
 from uniqdb.meta import SourceRow, read_source
 from uniqdb.quarantine import Quarantined
 from uniqdb.recent_times import DEFAULT_LIMITS, EventTimeLimits
+from uniqdb.snapshot import Snapshot
 from uniqdb.store import ReadView
 from uniqdb.stream.file_source import Damage, FileSource, SourceOptions, open_source
 from uniqdb.stream.hints import explain_no_visit
@@ -128,7 +136,7 @@ def open_run(engine: Engine, path: str | Path, options: IngestOptions, *, follow
         except BaseException:
             source.close()
             raise
-        return SourceRun(engine, source, intake, options, snapshot.answers.state.reference_s or 0)
+        return SourceRun(engine, source, intake, options, snapshot)
 
 
 def _intake(engine: Engine, view: ReadView, source: FileSource) -> Intake:
@@ -161,11 +169,12 @@ class SourceRun:
     """One run over one source."""
 
     def __init__(
-        self, engine: Engine, source: FileSource, intake: Intake, options: IngestOptions, reference_s: int
+        self, engine: Engine, source: FileSource, intake: Intake, options: IngestOptions, snapshot: Snapshot
     ) -> None:
-        """``reference_s``: the latest moment by which visits of the store were judged."""
+        """``snapshot``: of the store, as it is when the run begins; it may end then."""
         self._engine, self.source, self._options = engine, source, options
-        self._intake, self._reference_s = intake, reference_s
+        self._intake, self._reference_s = intake, snapshot.answers.state.reference_s or 0
+        self._dictionary = snapshot.answers.facts.dictionary
         self._decoder = VisitDecoder(options.fields)
         self._started_at_s = self._committed_at_s = time.monotonic()
         self._row = source.row
@@ -309,11 +318,14 @@ class SourceRun:
         self._assert_some_visit()
         if time.monotonic() - self._committed_at_s >= COMMIT_INTERVAL_S:
             return True
-        enough = self._options.commit_visits
-        if self._pending.lines < enough:
+        if self._pending.lines < self._enough(STRANGERS_COMMIT_FACTOR if self._dictionary.meets_strangers else 1):
             return False
-        enough = min(enough * SCATTERED_COMMIT_FACTOR, COMMIT_VISITS_MAX)
-        return self._pending.lines >= enough or not _is_scattered(self._pending.times_s)
+        is_enough = self._pending.lines >= self._enough(SCATTERED_COMMIT_FACTOR)
+        return is_enough or not _is_scattered(self._pending.times_s)
+
+    def _enough(self, factor: int) -> int:
+        """So many visits for a commit that is to have the usual number so many times."""
+        return min(self._options.commit_visits * factor, COMMIT_VISITS_MAX)
 
     def _commit(self, *, finished: bool, is_over: bool = False) -> None:
         intake = self._intake
@@ -337,6 +349,7 @@ class SourceRun:
             sources[key] = msgspec.structs.replace(before, ended=True)
         commit = Commit(taken.event_times_s, taken.uids, refused, sources, [taken.advance], self._reference_s)
         self._engine.write(commit)
+        self.source.want_hashes(self._dictionary.hash_seed if self._dictionary.meets_strangers else None)
         intake.committed()
         self.source.anew_of = None
         self._commits += 1

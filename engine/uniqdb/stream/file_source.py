@@ -132,6 +132,11 @@ class FileSource:
         except OSError:  # too many processes, no memory: it goes without
             self._stretches = None
 
+    def want_hashes(self, hash_seed: int | None) -> None:
+        """Have those processes work out the hashes of uids for the store of this seed, or (None) stop doing so."""
+        if self._stretches is not None:
+            self._stretches.hash_seed = hash_seed
+
     def _end_processes(self) -> None:
         stretches, self._stretches = self._stretches, None
         if stretches is not None:

@@ -41,6 +41,8 @@ class FileStretches:
     def __init__(self, descriptor: int, fields: FieldSettings, processes: int) -> None:
         """Start so many processes. Raises OSError."""
         self._descriptor = descriptor
+        self.hash_seed: int | None = None
+        """Of the store for which the processes work out hashes from now on; None: they do not."""
         self._helpers = start_helpers(fields, processes, descriptor)
 
     def is_ready(self) -> bool:
@@ -93,7 +95,7 @@ class FileStretches:
         for number in range(len(wanted)):
             while submitted < min(len(wanted), number + under_way):
                 start = wanted[submitted]
-                if not helpers[submitted % len(helpers)].submit_stretch(start, start + size_bytes):
+                if not helpers[submitted % len(helpers)].submit_stretch(start, start + size_bytes, self.hash_seed):
                     return
                 submitted += 1
             packed = helpers[number % len(helpers)].result(PATIENCE_S)
