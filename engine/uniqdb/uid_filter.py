@@ -18,6 +18,8 @@ from uniqdb.limits import UID_FILTER_BYTES_MIN
 _BIT_AT = np.array([0, 6, 12, 18], np.uint64)
 """For each word of a block, where in a hash six bits stand that choose its bit."""
 _BLOCK_BYTES = 8 * len(_BIT_AT)
+_LAST_BIT, _ALL_BITS = np.uint64(63), np.uint64(2**64 - 1)
+_AT_ONCE = 8_192
 _BLOCK_ENTRIES = 12
 """With so many hashes for each block, one in 1,000 that is not there passes; with twice as many, one in 100."""
 _GROWTH = 16
@@ -31,7 +33,8 @@ class UidFilter:
 
     def __init__(self, bytes_max: int) -> None:
         """``bytes_max``: at most so much memory; with less than two blocks it is never made."""
-        self._blocks: U64Array | None = None
+        self._words: U64Array | None = None
+        self._blocks = 0
         blocks = bytes_max // _BLOCK_BYTES
         self._blocks_max = 1 << blocks.bit_length() - 1 if blocks > 1 else 0
         self._blocks_min = min(self._blocks_max, UID_FILTER_BYTES_MIN // _BLOCK_BYTES)
@@ -40,21 +43,21 @@ class UidFilter:
 
     def forget(self) -> None:
         """Hold nothing any more: somebody else has changed the dictionary."""
-        self._blocks, self._entries, self._in_vain = None, 0, 0
+        self._words, self._blocks, self._entries, self._in_vain = None, 0, 0, 0
 
     @property
     def is_made(self) -> bool:
         """Whether it holds all hashes of the dictionary."""
-        return self._blocks is not None
+        return self._words is not None
 
     def is_wanted(self, held: int, new: int) -> bool:
         """Whether it should be made, or made anew for it is too full: larger, or without those who are gone since.
 
         ``new``: so many hashes were looked up in vain just now, in a dictionary that holds ``held`` entries.
         """
-        if self._blocks is not None:
-            is_full = self._entries > _BLOCK_ENTRIES * len(self._blocks)
-            return is_full and (len(self._blocks) < self._blocks_max or self._entries > 2 * self._made_of)
+        if self._words is not None:
+            is_full = self._entries > _BLOCK_ENTRIES * self._blocks
+            return is_full and (self._blocks < self._blocks_max or self._entries > 2 * self._made_of)
         self._in_vain += new
         return 0 < self._blocks_min <= held and self._in_vain * _WORTH >= held
 
@@ -64,7 +67,7 @@ class UidFilter:
         while blocks < self._blocks_max and 2 * held > _BLOCK_ENTRIES * blocks:
             blocks = min(blocks * _GROWTH, self._blocks_max)
         self.forget()  # first, so that the memory of both is never needed
-        self._blocks = np.zeros((blocks, len(_BIT_AT)), np.uint64)
+        self._words, self._blocks = np.zeros(blocks * len(_BIT_AT), np.uint64), blocks
         self._shift = np.uint64(65 - blocks.bit_length())
         for hashes in parts:
             self.add(hashes)
@@ -72,32 +75,37 @@ class UidFilter:
 
     def add(self, hashes: U64Array) -> None:
         """Hold these, too, if anything is held. They are sorted."""
-        if self._blocks is None or not len(hashes):
+        if self._words is None:
             return
-        places = self._places(hashes)
-        is_first = np.ones(len(places), np.bool_)
-        np.not_equal(places[1:], places[:-1], out=is_first[1:])
-        starts = np.flatnonzero(is_first)
-        of_each = places[starts]
-        for word, bits in enumerate(_bits_of(hashes)):
-            self._blocks[of_each, word] |= np.bitwise_or.reduceat(bits, starts)
+        for part in _parts(hashes):
+            places = self._places(part)
+            is_first = np.ones(len(places), np.bool_)
+            np.not_equal(places[1:], places[:-1], out=is_first[1:])
+            starts = np.flatnonzero(is_first)
+            of_each = places[starts]
+            for word, bit in enumerate(_BIT_AT):
+                bits = np.bitwise_or.reduceat(np.uint64(1) << (part >> bit & _LAST_BIT), starts)
+                self._words[of_each + word] = bits | self._words.take(of_each + word)
         self._entries += len(hashes)
 
     def may_hold(self, hashes: U64Array) -> npt.NDArray[np.bool_]:
-        """Which of these may be held; those of which it says no are not. Cost: about 40 ns each if they are sorted."""
-        if self._blocks is None:
-            return np.ones(len(hashes), np.bool_)
-        found, places = np.ones(len(hashes), np.bool_), self._places(hashes)
-        for word, bits in enumerate(_bits_of(hashes)):
-            found &= self._blocks[places, word] & bits != 0
+        """Which of these may be held; those of which it says no are not. Cost: about 20 ns each if they are sorted."""
+        found = np.ones(len(hashes), np.bool_)
+        if self._words is None:
+            return found
+        for number, part in enumerate(_parts(hashes)):
+            places, all_bits = self._places(part), _ALL_BITS
+            for word, bit in enumerate(_BIT_AT):
+                all_bits = all_bits & (self._words.take(places + word) >> (part >> bit & _LAST_BIT))
+            found[number * _AT_ONCE :][: len(part)] = all_bits & np.uint64(1) != 0
         return found
 
     def _places(self, hashes: U64Array) -> I64Array:
-        """The block of each hash."""
-        return (hashes >> self._shift).astype(np.int64)
+        """Where the block of each hash begins."""
+        return (hashes >> self._shift).astype(np.int64) * len(_BIT_AT)
 
 
-def _bits_of(hashes: U64Array) -> Iterator[U64Array]:
-    """For each word of a block, the bit that each hash needs there."""
-    for at in _BIT_AT:
-        yield np.uint64(1) << (hashes >> at & np.uint64(63))
+def _parts(hashes: U64Array) -> Iterator[U64Array]:
+    """A few at a time: then the processor still has a block when its second word is looked at."""
+    for at in range(0, len(hashes), _AT_ONCE):
+        yield hashes[at : at + _AT_ONCE]

@@ -66,10 +66,16 @@ class UidColumns:
         )
 
     def cut(self, start: int, end: int) -> "UidColumns":
-        """The entries ``[start, end)`` with a blob of their own."""
-        lengths = self.lengths[start:end]
-        blob = gather(self.blob, self.offsets[start:end], lengths)
-        return UidColumns(self.hashes[start:end], offsets_of(lengths), self.ordinals[start:end], lengths, blob)
+        """The entries ``[start, end)`` with a blob of their own: a part of this one where they stand in order."""
+        lengths, offsets = self.lengths[start:end], self.offsets[start:end]
+        at = offsets_of(lengths)
+        if len(offsets) and (offsets - offsets[0] == at).all():
+            first, size_bytes = int(offsets[0]), int(at[-1]) + int(lengths[-1])
+            assert_inside(offsets[-1:], lengths[-1:], len(self.blob))
+            blob = self.blob[first : first + size_bytes]
+        else:
+            blob = gather(self.blob, offsets, lengths)
+        return UidColumns(self.hashes[start:end], at, self.ordinals[start:end], lengths, blob)
 
     def between(self, first_hash: int, last_hash: int) -> "UidColumns":
         """The entries with hashes in ``[first_hash, last_hash]``, with a blob of their own."""

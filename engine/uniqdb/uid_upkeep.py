@@ -152,6 +152,7 @@ class _Step:
         if not cuts:
             return
         merged = merge(cuts)
+        merged = merged.cut(0, len(merged))  # each partition's bytes are then in one piece
         firsts = np.array([first for first, _ in partitions], np.uint64)
         bounds = [*np.searchsorted(merged.hashes, firsts).tolist(), len(merged)]
         for (first, _), start, end in zip(partitions, bounds, bounds[1:], strict=False):

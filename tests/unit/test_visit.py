@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from uniqdb.errors import UsageError
 from uniqdb.visit import DEFAULT_FIELDS, FieldSettings, Reason, check_one
-from uniqdb.visit_decoder import VisitDecoder
+from uniqdb.visit_decoder import VisitDecoder, line_ends
 
 T = 1_468_244_384
 GOOD = b'{"ts":1468244384,"uid":"a"}'
@@ -148,3 +148,8 @@ def test_times_of_other_types_in_calls(ts: object) -> None:
 @pytest.mark.parametrize("uid", ["", None, 1.0, True, b"bytes", "\ud800", "é" * 513, 10**1_100])
 def test_uids_that_are_refused_in_calls(uid: object) -> None:
     assert check_one(T, uid, "s") is Reason.BAD_UID
+
+
+@given(st.lists(st.sampled_from([b"\n", b"a", b"bcdefgh", b"\x01\x00", b"x" * 40 + b"\n"])).map(b"".join))
+def test_each_line_break_is_found(block: bytes) -> None:
+    assert line_ends(block).tolist() == [at for at, byte in enumerate(block) if byte == 10]
