@@ -1,7 +1,7 @@
 """From a batch's event times and ordinals to the sets and visits of every bucket of every granularity.
 
-One sort of ``minute << 32 | ordinal`` gives the sets of the minutes; every coarser granularity is united from the finer
-one, which is smaller and already in runs. No Python statement runs once per visit.
+One sort of minutes and ordinals in one number gives the sets of the minutes; every coarser granularity is united from
+the finer one, which is smaller. No Python statement runs once per visit.
 """
 
 from array import array
@@ -18,6 +18,7 @@ I64Array = npt.NDArray[np.int64]
 U64Array = npt.NDArray[np.uint64]
 U32Array = npt.NDArray[np.uint32]
 _FAR_APART_S = 86_400 * 800
+_COUNTED_KEYS_MIN, _COUNTED_BITS_MAX = 4_096, 48
 
 
 def bitmap_of(ordinals: U32Array) -> BitMap:
@@ -68,7 +69,7 @@ class Level:
 
 
 def levels(zone: CalendarZone, times_s: I64Array, ordinals: I64Array) -> list[Level]:
-    """The touched buckets of all six granularities, finest first. Cost: one sort, then merges of sorted runs."""
+    """The touched buckets of all six granularities, finest first. Cost: a sort for each, of what is left."""
     minute = _minutes(times_s, ordinals)
     hour = _coarser(zone, minute, Granularity.HOUR)
     day = _coarser(zone, hour, Granularity.DAY)
@@ -103,13 +104,14 @@ def ends_of(zone: CalendarZone, granularity: Granularity, starts_s: I64Array) ->
 
 
 def _minutes(times_s: I64Array, ordinals: I64Array) -> Level:
-    keys: U64Array = ((times_s // 60).astype(np.uint64) << np.uint64(32)) | ordinals.astype(np.uint64)
-    keys.sort()
-    minutes = (keys >> np.uint64(32)).astype(np.int64)
-    firsts = _firsts(minutes)
+    minutes, bits = times_s // 60, _bits_of(ordinals)
+    first = minutes.min()
+    keys = _sorted((minutes - first).astype(np.uint64) << bits | ordinals.astype(np.uint64))
+    numbers = (keys >> bits).astype(np.int64)
+    firsts = _firsts(numbers)
     visits = np.diff(np.append(firsts, len(keys)))
-    starts_s = minutes[firsts] * 60
-    members, bounds = _distinct(keys, firsts)
+    starts_s = (numbers[firsts] + first) * 60
+    members, bounds = _distinct(keys, bits, firsts)
     return Level(Granularity.MINUTE, starts_s, bounds, members, visits)
 
 
@@ -121,10 +123,9 @@ def _coarser(zone: CalendarZone, finer: Level, granularity: Granularity) -> Leve
         return Level(granularity, parents, finer.bounds, finer.members, visits, finer._bitmaps)
     index = np.zeros(len(parents), np.int64)
     index[firsts[1:]] = 1
-    index = np.cumsum(index)
-    keys: U64Array = (np.repeat(index, np.diff(finer.bounds)).astype(np.uint64) << np.uint64(32)) | finer.members
-    keys.sort(kind="stable")  # it finds the runs of the finer buckets
-    members, bounds = _distinct(keys, finer.bounds[firsts])
+    index, bits = np.cumsum(index), _bits_of(finer.members)
+    keys = _sorted(np.repeat(index, np.diff(finer.bounds)).astype(np.uint64) << bits | finer.members)
+    members, bounds = _distinct(keys, bits, finer.bounds[firsts])
     return Level(granularity, parents[firsts], bounds, members, visits)
 
 
@@ -133,12 +134,31 @@ def _firsts(values: I64Array) -> I64Array:
     return np.concatenate(([0], np.flatnonzero(values[1:] != values[:-1]) + 1))
 
 
-def _distinct(keys: U64Array, firsts: I64Array) -> tuple[U32Array, I64Array]:
-    """The different keys' low halves, and where each group's begin (one more: the end)."""
+def _bits_of(ordinals: I64Array | U32Array) -> np.uint64:
+    """In how many bits all of these ordinals can be written."""
+    return np.uint64(int(ordinals.max()).bit_length())
+
+
+def _sorted(keys: U64Array) -> U64Array:
+    """The keys, ascending.
+
+    numpy sorts 16 bits by counting them. As many passes as most batches need take half the time of its other sorts.
+    """
+    bits = int(keys.max()).bit_length()
+    if len(keys) < _COUNTED_KEYS_MIN or bits > _COUNTED_BITS_MAX:
+        return np.sort(keys, kind="stable")  # it finds the runs of the finer buckets
+    order = np.argsort(keys.astype(np.uint16), kind="stable")
+    for shift in range(16, bits, 16):
+        order = order[np.argsort((keys >> np.uint64(shift)).astype(np.uint16)[order], kind="stable")]
+    return keys[order]
+
+
+def _distinct(keys: U64Array, bits: np.uint64, firsts: I64Array) -> tuple[U32Array, I64Array]:
+    """The members of the different keys, their lowest bits, and where each group's begin (one more: the end)."""
     keep = np.empty(len(keys), np.bool_)
     keep[0] = True
     np.not_equal(keys[1:], keys[:-1], out=keep[1:])
-    members = keys[keep].astype(np.uint32)
+    members = (keys[keep] & (np.uint64(1) << bits) - np.uint64(1)).astype(np.uint32)
     ranks = np.cumsum(keep)
     bounds = np.append(ranks[firsts] - 1, ranks[-1])
     return members, bounds
