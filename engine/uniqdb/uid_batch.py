@@ -1,7 +1,7 @@
 """Many uids in one piece of memory: their bytes one behind the other, and how many bytes each has.
 
 As strings of their own uids cost about 50 ns each whenever they are made, joined or handed to another process. What a
-process has decoded stays in one piece until it has been looked up; only uids that no cache holds become strings.
+process has decoded stays in one piece until it has been looked up.
 """
 
 from collections.abc import Iterator, Sequence
@@ -166,7 +166,7 @@ def _differ(words: tuple[U64Array, U64Array], starts: tuple[I64Array, I64Array],
     """Not 0 where the bytes are not the same: all of them are in the last eight and in eights from the first on."""
     (some, others), (first, second) = words, starts
     last = lengths - _WORD_BYTES
-    differ = some[first + last] ^ others[second + last]
+    differ: U64Array = some[first + last] ^ others[second + last]
     are_short = int(last.min()) < 0
     if are_short:  # what stands before a short one is none of its own
         differ >>= (np.maximum(-last, 0) * 8).astype(np.uint64)
