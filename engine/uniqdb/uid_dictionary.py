@@ -52,6 +52,8 @@ _WORTH_PART = 8
 """The cache is of use if one uid in so many is found in it."""
 _REST_TIMES = 4
 """Else it rests for so many times the visits that it may have entries."""
+_GROWN_PER_ASKED = 8
+"""For each uid that a commit looks for, so many others are put into a filter that is being made: half the work more."""
 
 
 def first_rows(changes: ChangeSet) -> None:
@@ -146,9 +148,30 @@ class UidDictionary:
             found = self.lookup_of(view).sorted(query)
         new = query.hashes[found < 0]
         if self._filter.is_wanted(held, len(new)):
-            self._filter.make(held, (columns.hashes for _, columns in self.scan(view)))
+            self._filter.begin(held, [columns.hashes.copy() for _, columns in self.scan_young(view)])
         self._filter.add(new)
+        if self._filter.is_growing:
+            self._grow_filter(view, max(len(query), 1) * _GROWN_PER_ASKED)
         return found
+
+    def _grow_filter(self, view: ReadView, entries: int) -> None:
+        """Put the next partitions' hashes, about so many entries, into the filter that is being made.
+
+        Whatever comes into a partition later was in the young unit when that began, or came with a commit since.
+        """
+        layout = self.layout(view)
+        while entries > 0 and self._filter.is_growing:
+            cursor = self._filter.cursor
+            first, last = layout.partition_of(cursor)
+            fragments = directory_of(view, partition_key(first)).fragments
+            here = sum(one.entries for one in fragments) * (last + 1 - cursor) // (last + 1 - first)
+            through = last if here <= entries else cursor + (last - cursor) * entries // here
+            for one in fragments:
+                hashes = columns_of(view, partition_key(first), one).hashes
+                start = int(np.searchsorted(hashes, np.uint64(cursor)))
+                self._filter.take(hashes[start : int(np.searchsorted(hashes, np.uint64(through), "right"))])
+            self._filter.passed(through)
+            entries -= max(here, 1)
 
     @property
     def meets_strangers(self) -> bool:

@@ -130,6 +130,30 @@ def test_the_cache_rests_while_strangers_come(store_path: Path) -> None:
         assert db.check().problems == []
 
 
+@pytest.mark.parametrize("grown", [1, 8])
+def test_the_filter_holds_everybody_while_partitions_split(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch, grown: int
+) -> None:
+    monkeypatch.setattr("uniqdb.uid_dictionary._GROWN_PER_ASKED", grown)
+    small = replace(options(40), caches=CacheSizes(uid_entries=40, members_bytes=2_000, uid_filter_bytes=2**13))
+    monkeypatch.setattr("uniqdb.uid_filter.UID_FILTER_BYTES_MIN", 2**9)
+    rng, states = random.Random(11), set()
+    with uniqdb.open(store_path, options=small) as db:
+        one = db._facts.dictionary._filter
+        for step in range(250):
+            db.add_many([T] * 40, [f"v{rng.randrange(step * 30, step * 30 + 60)}" for _ in range(40)])
+            states.add((one.is_made, one.is_growing))
+            if step % 7 and not one.is_growing:
+                continue
+            with db.snapshot() as snapshot:
+                view = snapshot.answers.view
+                hashes = [columns.hashes for _, columns in UidDictionary(0).scan(view)]
+            assert all(one.may_hold(some).all() for some in hashes)
+        assert db.check().problems == []
+        assert states >= {(False, False), (False, True), (True, False)}
+        assert grown > 1 or (True, True) in states, "a larger one is made while one answers"
+
+
 def test_gather_takes_equal_lengths_few_lengths_and_many_lengths() -> None:
     for lengths in ([5] * 40, [1, 2, 3, 4] * 10, list(range(1, 200))):
         uids = [bytes([65 + number % 26]) * size for number, size in enumerate(lengths)]

@@ -13,8 +13,15 @@ def some_hashes(count: int, seed: int = 1) -> np.ndarray:
 
 
 def made(hashes: np.ndarray, bytes_max: int) -> UidFilter:
-    one = UidFilter(bytes_max)
-    one.make(len(hashes), iter(np.array_split(hashes, 3)))
+    return make(UidFilter(bytes_max), len(hashes), np.array_split(hashes, 3))
+
+
+def make(one: UidFilter, held: int, parts: list[np.ndarray]) -> UidFilter:
+    """Make it of all of these at once."""
+    one.begin(held, [])
+    for part in parts:
+        one.take(part)
+    one.passed(2**64 - 1)
     return one
 
 
@@ -40,7 +47,7 @@ def test_it_grows_with_what_it_holds() -> None:
     for seed in range(40):
         hashes = some_hashes(50_000, seed)
         if one.is_wanted(held, 50_000):
-            one.make(held, (some_hashes(50_000, before) for before in range(seed)))
+            make(one, held, [some_hashes(50_000, before) for before in range(seed)])
         one.add(hashes)
         held += len(hashes)
     assert one.is_made
@@ -50,11 +57,11 @@ def test_it_grows_with_what_it_holds() -> None:
 
 def test_one_that_cannot_grow_is_made_anew_now_and_then_for_who_is_gone() -> None:
     one, asked = UidFilter(2**10), []
-    one.make(100, iter([some_hashes(100)]))
+    make(one, 100, [some_hashes(100)])
     for seed in range(1, 60):
         asked.append(one.is_wanted(10**6, 0))
         if asked[-1]:
-            one.make(100, iter([some_hashes(100, seed)]))
+            make(one, 100, [some_hashes(100, seed)])
         one.add(some_hashes(100, seed))
         assert one.may_hold(some_hashes(100, seed)).all()
     assert 10 < sum(asked) < 20, "when it is full, and twice as full as it was"
@@ -71,8 +78,38 @@ def test_it_waits_until_it_is_worth_its_price() -> None:
     assert not one.is_wanted(30_000, 10**5), "too little is held"
     assert not one.is_wanted(16 * 10**6, 8 * 10**5)
     assert one.is_wanted(16 * 10**6, 10**5), "in all a sixteenth was asked for in vain"
-    one.make(0, iter([]))
+    make(one, 0, [])
     assert one.may_hold(some_hashes(100)).sum() == 0
     one.forget()
     assert not one.is_made
     assert one.may_hold(some_hashes(100)).all()
+
+
+def test_it_is_made_beside_other_work() -> None:
+    one, step = made(some_hashes(1_000), 2**22), 2**60
+    before, new, young = some_hashes(400_000, 5), some_hashes(100, 6), some_hashes(1_000, 8)
+    one.begin(10**6, [young])
+    for number in range(16):
+        assert one.is_made
+        assert one.is_growing
+        assert one.cursor == number * step
+        assert not one.is_wanted(10**6, 10**6), "it is under way"
+        one.take(
+            before[np.searchsorted(before, number * step) : np.searchsorted(before, (number + 1) * step - 1, "right")]
+        )
+        if number == 8:
+            one.add(new)
+            assert one.may_hold(new).all(), "who is new is held at once"
+        one.passed((number + 1) * step - 1)
+    assert not one.is_growing
+    assert one.may_hold(before).all()
+    assert one.may_hold(new).all()
+    assert one.may_hold(young).all()
+    assert one.may_hold(some_hashes(100_000, 7)).mean() < 0.05
+
+
+def test_one_of_the_same_size_is_not_kept_beside_it() -> None:
+    one = made(some_hashes(1_000), 2**10)
+    one.begin(1_000, [])
+    assert not one.is_made
+    assert one.may_hold(some_hashes(100, 9)).all(), "until it is made everybody is looked up"
