@@ -44,10 +44,9 @@ class UidBatch:
         """The batch of these uids. Raises UnicodeEncodeError for a lone surrogate."""
         joined = "".join(uids)
         if joined.isascii():
-            return cls(np.frombuffer(joined.encode(), np.uint8), np.fromiter(map(len, uids), np.uint16, len(uids)))
+            return cls(np.frombuffer(joined.encode(), np.uint8), _lengths_of(uids))
         encoded = list(map(str.encode, uids))
-        lengths = np.fromiter(map(len, encoded), np.uint16, len(uids))
-        return cls(np.frombuffer(b"".join(encoded), np.uint8), lengths)
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), _lengths_of(encoded))
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -92,6 +91,14 @@ class UidBatch:
 
 
 Uids: TypeAlias = list[str] | UidBatch
+
+
+def _lengths_of(uids: Sequence[str] | Sequence[bytes]) -> U16Array:
+    try:
+        # Nearly all are this short, and then it takes two thirds of the time.
+        return np.frombuffer(bytearray(map(len, uids)), np.uint8).astype(np.uint16)
+    except ValueError:
+        return np.fromiter(map(len, uids), np.uint16, len(uids))
 
 
 def hashes_of(uids: Sequence[bytes], seed: int) -> U64Array:
