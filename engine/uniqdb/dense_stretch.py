@@ -1,7 +1,8 @@
 """A stretch of dense, honest visits judged as arrays: what provably goes the ordinary way is not looked at singly.
 
-The visits are cut into blocks of 100. For each block there is a lower bound of the clock at its beginning (the 20th
-largest time of the block before it) and an upper bound at its end (the largest time so far). A stretch is the longest
+The visits are cut into blocks of 100, the last of which may have fewer. For each block there is a lower bound of the
+clock at its beginning (the 20th largest time of the block before it) and an upper bound at its end (the largest time so
+far). A stretch is the longest
 run of blocks for which the bounds prove, whatever the clock does between them, that
 
 - every visit lies within the limits when it comes, and stays there for the 100 visits in which it could help a jump;
@@ -74,29 +75,36 @@ def dense_stretch(recent_s: I64Array, times_s: I64Array, standing: Standing, lat
         visits = min(visits, standing.first_expiry - standing.visit_number - 1)
     all_s = np.concatenate([recent_s, times_s[: max(visits, 0)]])
     limits = _limits_inside(all_s, standing)
-    blocks = limits.visits // _BLOCK
-    if not blocks:
+    if limits.visits < _BLOCK:
         return None
     carriers = recent_s <= standing.clock_s + limits.ahead_s[0]
     highest_s = max(int(recent_s[carriers].max(initial=_NEVER_REACHED_S)), standing.clock_s)
-    blocked_s = times_s[: blocks * _BLOCK].reshape(blocks, _BLOCK)
-    reached_s = np.partition(blocked_s, _BLOCK - WITNESSES, axis=1)[:, _BLOCK - WITNESSES]
-    floor_s = np.maximum.accumulate(np.concatenate([[standing.clock_s], reached_s]))
-    ceiling_s = np.maximum.accumulate(np.maximum(blocked_s.max(axis=1), highest_s))
-    fine = _proved(blocked_s, (floor_s, ceiling_s), limits, standing)
+    starts = np.arange(0, limits.visits, _BLOCK)
+    lowest_s = np.minimum.reduceat(times_s[: limits.visits], starts)
+    largest_s = np.maximum.reduceat(times_s[: limits.visits], starts)
+    floor_s = np.maximum.accumulate(np.concatenate([[standing.clock_s], _reached_s(times_s[: limits.visits])]))
+    ceiling_s = np.maximum.accumulate(np.maximum(largest_s, highest_s))
+    fine = _proved((lowest_s, largest_s), (floor_s[: len(starts)], ceiling_s), limits, standing)
     fine &= ceiling_s + limits.ahead_s[1] < int(recent_s[~carriers].min(initial=_NEVER_S))
-    blocks = blocks if fine.all() else int(fine.argmin())
+    blocks = len(starts) if fine.all() else int(fine.argmin())
+    visits = min(blocks * _BLOCK, limits.visits)
     last_s = recent_s[-JUMP_VISITS:]
     beyond = (last_s > standing.clock_s + limits.ahead_s[0]) | (last_s < ceiling_s[0] - limits.late_s[0])
     if not blocks or np.count_nonzero(beyond) > JUMP_VISITS // 2:
         return None
-    all_s = all_s[1 : RECENT_VISITS + blocks * _BLOCK]
+    all_s = all_s[1 : RECENT_VISITS + visits]
     all_s[: RECENT_VISITS - 1][~carriers[1:]] = _NEVER_REACHED_S
     before_s = _clocks_before(all_s, floor_s[:blocks], highest_s, lateness_s)
     if before_s is None:
         return None
-    after = [standing.limits, *(one for visit, one in limits.steps if visit <= blocks * _BLOCK)][-1]
-    return Stretch(carried_clock_s(all_s, int(floor_s[blocks])), after, before_s)
+    after = [standing.limits, *(one for visit, one in limits.steps if visit <= visits)][-1]
+    return Stretch(carried_clock_s(all_s, int(floor_s[visits // _BLOCK])), after, before_s)
+
+
+def _reached_s(times_s: I64Array) -> I64Array:
+    """The 20th largest time of each whole block."""
+    blocked_s = times_s[: len(times_s) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
+    return np.partition(blocked_s, _BLOCK - WITNESSES, axis=1)[:, _BLOCK - WITNESSES]
 
 
 def _limits_inside(all_s: I64Array, standing: Standing) -> _Limits:
@@ -130,13 +138,16 @@ def _limits_inside(all_s: I64Array, standing: Standing) -> _Limits:
     return _Limits((min(ahead_s), max(ahead_s)), (min(late_s), max(late_s)), steps, visits)
 
 
-def _proved(blocked_s: I64Array, bounds_s: tuple[I64Array, I64Array], limits: _Limits, standing: Standing) -> BoolArray:
-    """For which blocks the visits lie within the limits and leave the held ones alone."""
-    floor_s, ceiling_s = bounds_s
-    lowest_s = blocked_s.min(axis=1)
+def _proved(
+    visits_s: tuple[I64Array, I64Array], bounds_s: tuple[I64Array, I64Array], limits: _Limits, standing: Standing
+) -> BoolArray:
+    """For which blocks, of which the least and the largest times are given, and bounds of the clock at their beginning
+    and end, the visits lie within the limits and leave the held ones alone.
+    """
+    (lowest_s, largest_s), (floor_s, ceiling_s) = visits_s, bounds_s
     recently_s = lowest_s.copy()
     recently_s[1:] = np.minimum(lowest_s[1:], lowest_s[:-1])
-    fine: BoolArray = blocked_s.max(axis=1) <= floor_s[:-1] + limits.ahead_s[0]
+    fine: BoolArray = largest_s <= floor_s + limits.ahead_s[0]
     fine &= recently_s >= ceiling_s - limits.late_s[0]
     for held_s in standing.held_s:
         if held_s >= standing.clock_s:
@@ -159,7 +170,7 @@ def _clocks_before(all_s: I64Array, floor_s: I64Array, highest_s: int, lateness_
     largest_s[0] = highest_s
     np.maximum.accumulate(times_s[:-1], out=largest_s[1:])
     np.maximum(largest_s, highest_s, out=largest_s)
-    before_s = np.repeat(floor_s, _BLOCK)
+    before_s = np.repeat(floor_s, _BLOCK)[: len(times_s)]
     late = np.flatnonzero(largest_s - times_s > lateness_s)
     late = late[(times_s[late] // 60 + 1) * 60 + lateness_s <= largest_s[late]]
     if len(late) > LATE_FRACTION_MAX * len(times_s):

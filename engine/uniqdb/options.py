@@ -43,8 +43,8 @@ class CacheSizes:
     sets a quarter of it more.
     """
     uid_filter_bytes: int = UID_FILTER_BYTES_MAX
-    """What a writer that gets many new uids remembers of all others, at most; it begins with 1 MiB. 0: nothing. While it
-    is made larger there is a sixteenth more."""
+    """What a writer that gets many new uids remembers of all others, at most, and a sixteenth more while it is made
+    larger; it begins with 1 MiB. 0: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
