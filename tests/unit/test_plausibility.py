@@ -106,7 +106,7 @@ def test_dense_visits_take_the_fast_path() -> None:
     held = replace(standing, held_s=[T + 5_000], first_expiry=1_900)
     shorter = dense_stretch(recent_s, times_s, held, 5)
     assert shorter is not None
-    assert len(shorter.clock_before_s) == 800, "the visit before the one with which a held one expires"
+    assert len(shorter.clock_before_s) == 899, "up to the visit before the one with which a held one expires"
 
 
 def test_limits_of_sparse_sources() -> None:
