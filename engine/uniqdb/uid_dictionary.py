@@ -50,7 +50,7 @@ _LARGE_PART, _TELLING_PART = 64, 4
 """A batch is large with one in so many of the entries that the cache may have; one in so many show what it is worth."""
 _WORTH_PART = 8
 """The cache is of use if one uid in so many is found in it."""
-_REST_TIMES = 4
+_REST_TIMES = 16
 """Else it rests for so many times the visits that it may have entries."""
 _GROWN_PER_ASKED = 8
 """For each uid that a commit looks for, so many others are put into a filter that is being made: half the work more."""

@@ -8,10 +8,11 @@ few look-ups in a million, of different uids with the same hash, are then told a
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from uniqdb.uid_batch import are_equal, assert_inside, words_of
-from uniqdb.uid_fragment import I64Array, Query, U64Array, UidColumns
+from uniqdb.uid_fragment import I64Array, Query, U32Array, U64Array, UidColumns, blob_bytes_in
 from uniqdb.uid_probe import address_of
 
 
@@ -22,9 +23,9 @@ class UidScan:
         """``query``: sorted by hash."""
         self._query = query
         self._rows: list[I64Array] = []
-        self._lengths: list[I64Array] = []
-        self._addresses: list[I64Array] = []
-        self._ordinals: list[I64Array] = []
+        self._lengths: list[npt.NDArray[np.uint16]] = []
+        self._offsets: list[U32Array] = []
+        self._ordinals: list[U32Array] = []
         self._payloads: list[memoryview] = []
 
     def look(self, payload: memoryview, rows: I64Array) -> I64Array:
@@ -37,40 +38,50 @@ class UidScan:
         entries = columns.hashes.searchsorted(asked)
         np.minimum(entries, len(columns) - 1, out=entries)
         is_hit = columns.hashes[entries] == asked
-        hits = entries[is_hit]
-        if not len(hits):
+        found = np.flatnonzero(is_hit)
+        if not len(found):
             return rows
-        offsets, lengths = columns.offsets[hits].astype(np.int64), columns.lengths[hits].astype(np.int64)
-        assert_inside(offsets, lengths, len(columns.blob))
-        self._rows.append(rows[is_hit])
-        self._lengths.append(lengths)
-        self._addresses.append(offsets + (address_of(payload) + len(payload) - len(columns.blob)))
-        self._ordinals.append(columns.ordinals[hits].astype(np.int64))
+        hits = entries[found]
+        self._rows.append(rows[found])
+        self._lengths.append(columns.lengths[hits])
+        self._offsets.append(columns.offsets[hits])
+        self._ordinals.append(columns.ordinals[hits])
         self._payloads.append(payload)
-        rest: I64Array = rows[~is_hit]
+        rest: I64Array = rows[np.flatnonzero(~is_hit)]
         return rest
 
     def found(self, one: Callable[[bytes, int], int]) -> I64Array:
-        """The ordinal of each uid of the query, -1 where no fragment has it. ``one`` looks for a uid with its hash."""
+        """The ordinal of each uid of the query, -1 where no fragment has it. ``one`` looks for a uid with its hash.
+
+        Raises StoreCorrupt if the bytes of one lie outside its fragment.
+        """
         found = np.full(len(self._query), -1, np.int64)
         if not self._rows:
             return found
-        rows, lengths = np.concatenate(self._rows), np.concatenate(self._lengths)
-        addresses, ordinals = np.concatenate(self._addresses), np.concatenate(self._ordinals)
-        begin, held = self._memory()
-        equal = lengths == self._query.lengths[rows]
-        same = np.flatnonzero(equal)
-        starts = addresses[same] - begin, self._query.starts[rows[same]]
-        equal[same] = are_equal((held, words_of(self._query.raw)), starts, lengths[same])
-        found[rows[equal]] = ordinals[equal]
-        for row in rows[~equal].tolist():
+        rows, lengths = np.concatenate(self._rows), np.concatenate(self._lengths).astype(np.int64)
+        ordinals = np.concatenate(self._ordinals)
+        held, blobs, sizes_bytes = self._memory()
+        numbers = np.repeat(np.arange(len(self._rows)), list(map(len, self._rows)))
+        offsets = np.concatenate(self._offsets).astype(np.int64)
+        assert_inside(offsets - sizes_bytes[numbers], lengths, 0)
+        is_equal = lengths == self._query.lengths[rows]
+        same = np.flatnonzero(is_equal)
+        starts = (offsets + blobs[numbers])[same], self._query.starts[rows[same]]
+        is_equal[same] = are_equal((held, words_of(self._query.raw)), starts, lengths[same])
+        found[rows] = ordinals
+        for row in rows[~is_equal].tolist():
             found[row] = one(self._query.uid(row), int(self._query.hashes[row]))
         return found
 
-    def _memory(self) -> tuple[int, U64Array]:
-        """An address, and the words from there on: one array in which all fragments lie that have a hit."""
-        addresses = [address_of(payload) for payload in self._payloads]
-        begin = min(addresses)
-        end = max(address + len(one) for address, one in zip(addresses, self._payloads, strict=True))
-        lowest = np.frombuffer(self._payloads[addresses.index(begin)], np.uint8)
-        return begin, words_of(as_strided(lowest, (end - begin,), (1,), writeable=False))
+    def _memory(self) -> tuple[U64Array, I64Array, I64Array]:
+        """The words of one array in which all fragments lie that have a hit; where in it the uids of each begin, and
+        how many bytes they have.
+        """
+        addresses = np.array([address_of(payload) for payload in self._payloads])
+        sizes_bytes = np.array([len(payload) for payload in self._payloads])
+        blob_bytes = np.array([blob_bytes_in(payload) for payload in self._payloads])
+        begin = int(addresses.min())
+        lowest = np.frombuffer(self._payloads[int(addresses.argmin())], np.uint8)
+        span_bytes = int((addresses + sizes_bytes).max()) - begin
+        memory = as_strided(lowest, (span_bytes,), (1,), writeable=False)
+        return words_of(memory), addresses + sizes_bytes - blob_bytes - begin, blob_bytes

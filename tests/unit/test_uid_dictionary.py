@@ -102,7 +102,7 @@ def test_the_cache_is_bounded_and_never_wrong(store_path: Path) -> None:
 
 
 def test_the_cache_rests_while_strangers_come(store_path: Path) -> None:
-    small = replace(options(50), caches=CacheSizes(uid_entries=400, members_bytes=2_000))
+    small = replace(options(50), caches=CacheSizes(uid_entries=200, members_bytes=2_000))
     regulars, strangers = [f"regular-{number}" for number in range(60)], map("stranger-{}".format, count())
     with uniqdb.open(store_path, options=small) as db:
         cache = db._facts.dictionary
@@ -116,7 +116,7 @@ def test_the_cache_rests_while_strangers_come(store_path: Path) -> None:
         for step in range(20):
             visit(random.Random(step).choices(regulars, k=50))
         assert not any(rested), "whoever comes was there before"
-        for _ in range(60):
+        for _ in range(150):
             visit(list(islice(strangers, 50)))
         assert True in rested[20:30], "a quarter of the cache is full of people who do not come again"
         assert False in rested[30:], "it looks again"

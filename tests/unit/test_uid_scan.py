@@ -59,6 +59,7 @@ def test_what_points_outside_is_damage() -> None:
     columns = fragment([b"abc", b"def"], [1, 2], 0)
     columns.offsets.flags.writeable = True
     columns.offsets[1] = 4
-    query = Query.of([b"def"], np.array([2], np.uint64))
+    scan = UidScan(Query.of([b"def"], np.array([2], np.uint64)))
+    scan.look(memoryview(columns.pack()), np.arange(1))
     with pytest.raises(StoreCorrupt, match="outside"):
-        UidScan(query).look(memoryview(columns.pack()), np.arange(1))
+        scan.found(lambda _uid, _hash: -1)
