@@ -123,9 +123,9 @@ def test_the_cache_rests_while_strangers_come(store_path: Path) -> None:
         while not cache.meets_strangers:
             visit(list(islice(strangers, 50)))
         assert not len(cache._recent) + len(cache._older)
-        visit(regulars[:5])
+        visit(regulars[:3])
         assert not cache.meets_strangers, "few visits are few looks"
-        assert cache._recent.find(regulars[:5]).min() >= 0
+        assert cache._recent.find(regulars[:3]).min() >= 0
         assert db.count("1d").count == db.info().uids == 60 + 50 * (len(rested) - 21)
         assert db.check().problems == []
 
