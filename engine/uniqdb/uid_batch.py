@@ -173,11 +173,16 @@ def _differ(words: tuple[U64Array, U64Array], starts: tuple[I64Array, I64Array],
     """Not 0 where the bytes are not the same: all of them are in the last eight and in eights from the first on."""
     (some, others), (first, second) = words, starts
     last = lengths - _WORD_BYTES
+    least, most = int(last.min()), int(last.max())
     differ: U64Array = some[first + last] ^ others[second + last]
-    are_short = int(last.min()) < 0
+    if least == most >= 0:
+        for at in range(0, most, _WORD_BYTES):
+            differ |= some[first + at] ^ others[second + at]
+        return differ
+    are_short = least < 0
     if are_short:  # what stands before a short one is none of its own
         differ >>= (np.maximum(-last, 0) * 8).astype(np.uint64)
-    for at in range(0, int(last.max()), _WORD_BYTES):
+    for at in range(0, most, _WORD_BYTES):
         rows = np.flatnonzero(last > at)
         if are_short or 2 * len(rows) < len(last):
             differ[rows] |= some[first[rows] + at] ^ others[second[rows] + at]
