@@ -25,7 +25,7 @@ from uniqdb.format import (
     corrupt,
     partition_key,
 )
-from uniqdb.limits import ORDINAL_MAX
+from uniqdb.limits import ORDINAL_MAX, STRANGERS_COMMIT_FACTOR
 from uniqdb.options import CacheSizes
 from uniqdb.store import ReadView
 from uniqdb.uid_batch import UidBatch, Uids, as_batch, hashes_of
@@ -177,6 +177,16 @@ class UidDictionary:
     def meets_strangers(self) -> bool:
         """Whether hardly anybody who comes is among the recent ones, so that they are of no use for now."""
         return self._rest_visits > 0
+
+    @property
+    def commit_factor(self) -> int:
+        """So many times as many visits as usual are best resolved at once."""
+        return STRANGERS_COMMIT_FACTOR if self.meets_strangers else 1
+
+    @property
+    def wanted_seed(self) -> int | None:
+        """The seed of the hashes, where whoever decodes uids does well to work them out; else None."""
+        return self.hash_seed if self.meets_strangers else None
 
     def _is_large(self, uids: Uids) -> bool:
         return len(uids) * _LARGE_PART >= self._cache_entries

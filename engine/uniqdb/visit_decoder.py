@@ -39,11 +39,14 @@ class VisitDecoder:
             self._fast = msgspec.json.Decoder(record)
         self._any = msgspec.json.Decoder()
 
-    def decode(self, block: bytes, ends: I64Array | None = None) -> Visits:
-        """The visits and refusals of a block that ends with a line break. ``ends``: its `line_ends`, if known."""
+    def decode(self, block: bytes, ends: I64Array | None = None, hash_seed: int | None = None) -> Visits:
+        """The visits and refusals of a block that ends with a line break. ``ends``: its `line_ends`, if known.
+
+        ``hash_seed``: see `batch_of`; of a block with bad records there are no hashes.
+        """
         if ends is None:
             ends = line_ends(block)
-        visits = self.plain(block, ends)
+        visits = self.plain(block, ends, hash_seed)
         if visits is not None:
             return visits
         # A bad record slows down only its few neighbours.

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from xxhash import xxh3_64_intdigest
 
 from uniqdb.stream import decode_helper, decoding
 from uniqdb.stream.decoding import Decoded, Decoding
 from uniqdb.stream.kafka_batch import PartitionBatch
+from uniqdb.uid_batch import as_batch
 from uniqdb.visit import FieldSettings
 
 RECORDS = 2_500
@@ -83,6 +85,23 @@ def test_the_same_comes_back_in_the_same_order(helped: Decoding, said: list[str]
     found += helped.rest()
     assert plain(found) == at_once(wanted)
     assert said == []
+
+
+def test_hashes_come_where_they_are_wanted(helped: Decoding) -> None:
+    helped.hash_seed = 2**64 - 9
+    wanted = polls(12)
+    found = [one for some in wanted for one in helped.add(some)] + helped.rest()
+    assert plain(found) == at_once(wanted)
+    hashed = 0
+    for one in found:
+        if one.visits is None:
+            continue
+        hashes = as_batch(one.visits.uids).hashes
+        assert (hashes is None) == bool(one.visits.refused), "of what has bad records there are none"
+        if hashes is not None:
+            hashed += 1
+            assert hashes.tolist() == [xxh3_64_intdigest(uid.encode(), 2**64 - 9) for uid in one.visits.uids]
+    assert hashed
 
 
 def test_few_records_wait_for_those_before_them(helped: Decoding) -> None:

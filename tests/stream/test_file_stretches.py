@@ -96,6 +96,7 @@ def test_a_line_that_is_too_long_is_left_to_the_caller(tmp_path: Path) -> None:
 
 
 def _columns(time_s: int, uid: bytes) -> tuple[bytes, bytes, bytes]:
+    """Without hashes."""
     return time_s.to_bytes(8, "little"), uid, len(uid).to_bytes(2, "little")
 
 

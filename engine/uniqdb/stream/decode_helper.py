@@ -45,8 +45,11 @@ class DecodeHelper:
         """Tell it how records are read: the first thing that it is told."""
         self._tell(msgspec.json.encode(fields) + b"\n")
 
-    def submit(self, blocks: list[bytes], records: list[int]) -> bool:
-        """Have blocks decoded, at most `SLOT_BYTES` in all, and at most `SLOTS` jobs at once. False: it is gone."""
+    def submit(self, blocks: list[bytes], records: list[int], hash_seed: int | None = None) -> bool:
+        """Have blocks decoded, at most `SLOT_BYTES` in all, and at most `SLOTS` jobs at once. False: it is gone.
+
+        ``hash_seed``: of the store, if the hashes of the uids are wanted.
+        """
         slot = self._submitted % SLOTS
         at = slot * SLOT_BYTES
         sections: list[Section] = []
@@ -57,13 +60,10 @@ class DecodeHelper:
             sections.append(Section(start, end, count))
             start = end
         self._submitted += 1
-        return self._tell(msgspec.json.encode(Job(slot, sections)) + b"\n")
+        return self._tell(msgspec.json.encode(Job(slot, sections, hash_seed)) + b"\n")
 
     def submit_stretch(self, start: int, end: int, hash_seed: int | None = None) -> bool:
-        """Have the lines decoded that begin in ``[start, end)`` of the file; else as `submit`.
-
-        ``hash_seed``: of the store, if the hashes of the uids are wanted.
-        """
+        """Have the lines decoded that begin in ``[start, end)`` of the file; else as `submit`."""
         slot = self._submitted % SLOTS
         self._submitted += 1
         return self._tell(msgspec.json.encode(FileJob(slot, start, end, hash_seed)) + b"\n")

@@ -34,16 +34,17 @@ class Section(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Job(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The blocks in a slot."""
+    """The blocks in a slot. ``hash_seed``: of the store, where hashes of the uids are wanted."""
 
     slot: int
     sections: list[Section]
+    hash_seed: int | None = None
 
 
 class FileJob(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """The lines that begin in ``[start, end)`` of the file, all of which were there when the job was made.
 
-    ``hash_seed``: of the store, where hashes of the uids are wanted.
+    ``hash_seed``: as in `Job`.
     """
 
     slot: int
@@ -69,10 +70,7 @@ class Stretch(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def visits(self) -> Visits:
         """The visits of a plain stretch."""
-        times_s, uids = _from_columns(self.times_s, self.uid_bytes, self.uid_lengths)
-        if len(self.uid_hashes):
-            uids.hashes = np.frombuffer(self.uid_hashes, np.uint64)
-        return Visits(times_s, uids, records=self.lines)
+        return Visits(*_from_columns(self), records=self.lines)
 
 
 class _Found(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -81,6 +79,7 @@ class _Found(msgspec.Struct, frozen=True, array_like=True, gc=False):
     times_s: bytes
     uid_bytes: bytes
     uid_lengths: bytes
+    uid_hashes: bytes
     refused: list[tuple[int, int, bytes, str]]
     records: int
     lines: list[int] | None
@@ -91,12 +90,15 @@ _DECODER = msgspec.msgpack.Decoder(list[_Found | None])
 _STRETCHES = msgspec.msgpack.Decoder(Stretch)
 
 
-def visits_of(decoder: VisitDecoder, block: bytes, records: int) -> Visits | None:
-    """The visits of a block of so many records, a line each; None if it is not: one is blank, or several lines."""
+def visits_of(decoder: VisitDecoder, block: bytes, records: int, hash_seed: int | None = None) -> Visits | None:
+    """The visits of a block of so many records, a line each; None if it is not: one is blank, or several lines.
+
+    ``hash_seed``: see `VisitDecoder.decode`.
+    """
     ends = line_ends(block)
     if len(ends) != records:
         return None
-    visits = decoder.decode(block, ends)
+    visits = decoder.decode(block, ends, hash_seed)
     return visits if visits.records == records else None
 
 
@@ -114,15 +116,19 @@ def _packed(visits: Visits) -> _Found:
     )
 
 
-def _columns_of(visits: Visits) -> tuple[bytes, bytes, bytes]:
-    """Event times, the bytes of the uids, their lengths: how visits go from process to process."""
+def _columns_of(visits: Visits) -> tuple[bytes, bytes, bytes, bytes]:
+    """Event times, the bytes of the uids, their lengths, their hashes if there are any: how visits go from process to
+    process.
+    """
     uids = as_batch(visits.uids)
-    return visits.event_times_s.tobytes(), uids.raw.tobytes(), uids.lengths.tobytes()
+    hashes = b"" if uids.hashes is None else uids.hashes.tobytes()
+    return visits.event_times_s.tobytes(), uids.raw.tobytes(), uids.lengths.tobytes(), hashes
 
 
-def _from_columns(times_s: bytes, uid_bytes: bytes, uid_lengths: bytes) -> tuple[I64Array, UidBatch]:
-    uids = UidBatch(np.frombuffer(uid_bytes, np.uint8), np.frombuffer(uid_lengths, np.uint16))
-    return np.frombuffer(times_s, np.int64), uids
+def _from_columns(found: Stretch | _Found) -> tuple[I64Array, UidBatch]:
+    hashes = np.frombuffer(found.uid_hashes, np.uint64) if len(found.uid_hashes) else None
+    uids = UidBatch(np.frombuffer(found.uid_bytes, np.uint8), np.frombuffer(found.uid_lengths, np.uint16), hashes)
+    return np.frombuffer(found.times_s, np.int64), uids
 
 
 def unpack(packed: memoryview) -> list[Visits | None]:
@@ -131,7 +137,7 @@ def unpack(packed: memoryview) -> list[Visits | None]:
         None
         if one is None
         else Visits(
-            *_from_columns(one.times_s, one.uid_bytes, one.uid_lengths),
+            *_from_columns(one),
             [Refused(line, start, record, Reason(reason)) for line, start, record, reason in one.refused],
             one.records,
             one.lines,
@@ -178,8 +184,7 @@ class FileReader:
         bounds = first, first + len(block), len(ends)
         if visits is None:
             return Stretch(*bounds, is_plain=False)
-        hashes = as_batch(visits.uids).hashes
-        return Stretch(*bounds, True, *_columns_of(visits), b"" if hashes is None else hashes.tobytes())
+        return Stretch(*bounds, True, *_columns_of(visits))
 
 
 def serve(memory: mmap.mmap, jobs: IO[bytes], answers: IO[bytes], file: int | None = None) -> None:
@@ -196,7 +201,7 @@ def serve(memory: mmap.mmap, jobs: IO[bytes], answers: IO[bytes], file: int | No
         at = job.slot * SLOT_BYTES
         if isinstance(job, Job):
             blocks = [(memory[at + one.start : at + one.end], one.records) for one in job.sections]
-            packed = pack([visits_of(decoder, *one) for one in blocks])
+            packed = pack([visits_of(decoder, *one, job.hash_seed) for one in blocks])
         else:
             stretch = None if reader is None else reader.stretch(job.start, job.end, job.hash_seed)
             packed = b"" if stretch is None else _ENCODER.encode(stretch)

@@ -34,6 +34,8 @@ class Decoding:
         """``processes``: whether it may start one."""
         self._fields, self._on_log, self._may_start = fields, on_log, processes
         self._decoder = VisitDecoder(fields)
+        self.hash_seed: int | None = None
+        """Of the store for which the process works out the hashes of uids from now on; None: it does not."""
         self._helper: DecodeHelper | None = None
         self._under_way: deque[list[PartitionBatch]] = deque()
 
@@ -74,7 +76,7 @@ class Decoding:
         blocks = [_block(one) for one in batches]
         if self._helper is None or sum(map(len, blocks)) > SLOT_BYTES:
             return False
-        if not self._helper.submit(blocks, [len(one.values) for one in batches]):
+        if not self._helper.submit(blocks, [len(one.values) for one in batches], self.hash_seed):
             self._give_up()
             return False
         self._under_way.append(batches)

@@ -23,7 +23,6 @@ from uniqdb.limits import (
     COMMIT_VISITS_MAX,
     NO_VISIT_RECORDS,
     SCATTERED_COMMIT_FACTOR,
-    STRANGERS_COMMIT_FACTOR,
 )
 from uniqdb.meta import SourceRow, read_source
 from uniqdb.quarantine import Quarantined
@@ -318,7 +317,7 @@ class SourceRun:
         self._assert_some_visit()
         if time.monotonic() - self._committed_at_s >= COMMIT_INTERVAL_S:
             return True
-        if self._pending.lines < self._enough(STRANGERS_COMMIT_FACTOR if self._dictionary.meets_strangers else 1):
+        if self._pending.lines < self._enough(self._dictionary.commit_factor):
             return False
         is_enough = self._pending.lines >= self._enough(SCATTERED_COMMIT_FACTOR)
         return is_enough or not _is_scattered(self._pending.times_s)
@@ -349,7 +348,7 @@ class SourceRun:
             sources[key] = msgspec.structs.replace(before, ended=True)
         commit = Commit(taken.event_times_s, taken.uids, refused, sources, [taken.advance], self._reference_s)
         self._engine.write(commit)
-        self.source.want_hashes(self._dictionary.hash_seed if self._dictionary.meets_strangers else None)
+        self.source.want_hashes(self._dictionary.wanted_seed)
         intake.committed()
         self.source.anew_of = None
         self._commits += 1

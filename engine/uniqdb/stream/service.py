@@ -17,6 +17,7 @@ import msgspec
 
 from uniqdb.engine import Engine
 from uniqdb.errors import KafkaUnreachable, PublishRefused, TopicMissing
+from uniqdb.limits import COMMIT_VISITS_MAX
 from uniqdb.meta import GapRow, KafkaPlace, SourceRow
 from uniqdb.request_handlers import PUBLISH_TRAILING, Trailing, understood
 from uniqdb.source_clocks import reset_clock
@@ -83,7 +84,7 @@ class StreamService:
         self._caught_up: dict[int, bool] = {}
         self._was_caught_up = False
         with engine.snapshot() as snapshot:
-            self._state = snapshot.answers.state
+            self._state, self._dictionary = snapshot.answers.state, snapshot.answers.facts.dictionary
         self._live = LiveRuns(engine, serve_requests=True, more_handlers={PUBLISH_TRAILING: self._publish_trailing})
         self._live.enter(self)
         self._sweep = HourlySweep(engine, options.wall_clock, self._hooks.on_log)
@@ -312,7 +313,8 @@ class StreamService:
         return self._publishing.windows()
 
     def _is_due(self, now: Moment) -> bool:
-        if sum(one.waiting for one in self._partitions.values()) >= self._options.commit_visits:
+        enough = min(self._options.commit_visits * self._dictionary.commit_factor, COMMIT_VISITS_MAX)
+        if sum(one.waiting for one in self._partitions.values()) >= enough:
             return True
         if now.monotonic_s - self._committed_at_s < LIVE_INTERVAL_S:
             return False
@@ -353,6 +355,7 @@ class StreamService:
         begun_at_s = time.monotonic()
         before, self._state = self._state, self._commits.write(commit)
         self._observer.committed(before, self._state, time.monotonic() - begun_at_s)
+        self._decoding.hash_seed = self._dictionary.wanted_seed
         for number, row in rows.items():
             self._partitions[number].committed(row)
         self._publishing.committed(commit)
