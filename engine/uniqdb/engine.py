@@ -230,12 +230,13 @@ class Engine:
         """
         seen = self._seen
         if window is None and seen is not None and type(uid) is str:
-            known, reader = uid in seen.seen, self._reader
-            if known or not (self._pending or self._calls.waiting):
-                if known or uid in seen.unseen:
+            if uid in seen.seen and self._lock.is_newest(seen.view):
+                return True
+            if not (self._pending or self._calls.waiting):
+                if uid in seen.unseen:
                     if self._lock.is_newest(seen.view):
-                        return known
-                elif reader is not None and (found := reader.find_out(self._store, seen, uid)) is not None:
+                        return False
+                elif (reader := self._reader) and (found := reader.find_out(self._store, seen, uid)) is not None:
                     return found
         with self._lock:
             if self._calls.waiting:
