@@ -13,6 +13,7 @@ from pyroaring import BitMap
 
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.granularity import Granularity
+from uniqdb.uid_batch import counted_order
 
 I64Array = npt.NDArray[np.int64]
 U64Array = npt.NDArray[np.uint64]
@@ -142,15 +143,12 @@ def _bits_of(ordinals: I64Array | U32Array) -> np.uint64:
 def _sorted(keys: U64Array) -> U64Array:
     """The keys, ascending.
 
-    numpy sorts 16 bits by counting them. As many passes as most batches need take half the time of its other sorts.
+    Counting 16 bits as often as most batches need takes half the time of numpy's other sorts.
     """
     bits = int(keys.max()).bit_length()
     if len(keys) < _COUNTED_KEYS_MIN or bits > _COUNTED_BITS_MAX:
         return np.sort(keys, kind="stable")  # it finds the runs of the finer buckets
-    order = np.argsort(keys.astype(np.uint16), kind="stable")
-    for shift in range(16, bits, 16):
-        order = order[np.argsort((keys >> np.uint64(shift)).astype(np.uint16)[order], kind="stable")]
-    return keys[order]
+    return keys[counted_order(keys, range(0, max(bits, 1), 16))]
 
 
 def _distinct(keys: U64Array, bits: np.uint64, firsts: I64Array) -> tuple[U32Array, I64Array]:

@@ -2,8 +2,7 @@
 
 The visits are cut into blocks of 100, the last of which may have fewer. For each block there is a lower bound of the
 clock at its beginning (the 20th largest time of the block before it) and an upper bound at its end (the largest time so
-far). A stretch is the longest
-run of blocks for which the bounds prove, whatever the clock does between them, that
+far). A stretch is the longest run of blocks for which the bounds prove, whatever the clock does between them, that
 
 - every visit lies within the limits when it comes, and stays there for the 100 visits in which it could help a jump;
 - each of the recent times may carry the clock from the beginning, or not before the end;
@@ -79,10 +78,9 @@ def dense_stretch(recent_s: I64Array, times_s: I64Array, standing: Standing, lat
         return None
     carriers = recent_s <= standing.clock_s + limits.ahead_s[0]
     highest_s = max(int(recent_s[carriers].max(initial=_NEVER_REACHED_S)), standing.clock_s)
-    starts = np.arange(0, limits.visits, _BLOCK)
-    lowest_s = np.minimum.reduceat(times_s[: limits.visits], starts)
-    largest_s = np.maximum.reduceat(times_s[: limits.visits], starts)
-    floor_s = np.maximum.accumulate(np.concatenate([[standing.clock_s], _reached_s(times_s[: limits.visits])]))
+    times_s, starts = times_s[: limits.visits], np.arange(0, limits.visits, _BLOCK)
+    lowest_s, largest_s = np.minimum.reduceat(times_s, starts), np.maximum.reduceat(times_s, starts)
+    floor_s = np.maximum.accumulate(np.concatenate([[standing.clock_s], _reached_s(times_s)]))
     ceiling_s = np.maximum.accumulate(np.maximum(largest_s, highest_s))
     fine = _proved((lowest_s, largest_s), (floor_s[: len(starts)], ceiling_s), limits, standing)
     fine &= ceiling_s + limits.ahead_s[1] < int(recent_s[~carriers].min(initial=_NEVER_S))

@@ -136,14 +136,23 @@ def joined(parts: Sequence[Uids]) -> Uids:
     return UidBatch(raw, np.concatenate([batch.lengths for batch in batches]), all_hashes)
 
 
+def counted_order(keys: U64Array, shifts: range) -> I64Array:
+    """The positions of keys in ascending order of the 16 bits from each shift on, the last one first; equal ones stay.
+
+    numpy sorts 16 bits by counting them, each time in a tenth of what its other sorts take.
+    """
+    order = np.argsort((keys >> np.uint64(shifts[0])).astype(np.uint16), kind="stable")
+    for shift in shifts[1:]:
+        order = order[np.argsort((keys >> np.uint64(shift)).astype(np.uint16)[order], kind="stable")]
+    return order
+
+
 def order_of(hashes: U64Array) -> I64Array:
     """The positions of hashes in ascending order; equal ones stay in theirs.
 
-    numpy sorts 16 bits by counting them: two such passes over the upper half of each hash, and a sort that finds nearly
-    all in order, take a third of what sorting them would.
+    Counting the upper half of each hash, and a sort that finds nearly all in order, take a third of what sorting would.
     """
-    order = np.argsort((hashes >> np.uint64(32)).astype(np.uint16), kind="stable")
-    order = order[np.argsort((hashes >> np.uint64(48)).astype(np.uint16)[order], kind="stable")]
+    order = counted_order(hashes, range(32, 64, 16))
     ordered = hashes[order]
     if (ordered[1:] < ordered[:-1]).any():
         order = order[np.argsort(ordered, kind="stable")]

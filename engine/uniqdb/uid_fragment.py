@@ -187,6 +187,14 @@ class Query:
         start = int(self.starts[row])
         return self.raw[start : start + int(self.lengths[row])].tobytes()
 
+    def are_at(self, words: U64Array, starts: I64Array, lengths: I64Array) -> npt.NDArray[np.bool_]:
+        """Which uids are the bytes that stand from these starts on, for these lengths, in the memory of these words."""
+        equal: npt.NDArray[np.bool_] = lengths == self.lengths
+        rows = np.flatnonzero(equal)
+        both = starts[rows], self.starts[rows]
+        equal[rows] = are_equal((words, words_of(self.raw)), both, lengths[rows])
+        return equal
+
     def batch(self) -> UidBatch:
         """The uids in one piece. Cost: a copy of their bytes."""
         lengths = self.lengths.astype(np.uint16)
@@ -205,9 +213,8 @@ def first_of_each(query: Query) -> tuple[I64Array, I64Array]:
     ordered, is_first = query.hashes[order], np.ones(len(query), np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
     again = np.flatnonzero(~is_first)
-    twins, words = (query.only(order[again]), query.only(order[again - 1])), words_of(query.raw)
-    equal = twins[0].lengths == twins[1].lengths
-    if not equal.all() or not are_equal((words, words), (twins[0].starts, twins[1].starts), twins[0].lengths).all():
+    twins = query.only(order[again - 1])
+    if not query.only(order[again]).are_at(words_of(query.raw), twins.starts, twins.lengths).all():
         return _first_of_each_by_bytes(query)  # different uids with one hash: almost never
     which = np.empty(len(query), np.int64)
     which[order] = np.cumsum(is_first) - 1
@@ -223,44 +230,3 @@ def _first_of_each_by_bytes(query: Query) -> tuple[I64Array, I64Array]:
     rows = rows[np.argsort(query.hashes[rows], kind="stable")]
     numbers = {uids[row]: number for number, row in enumerate(rows.tolist())}
     return rows, np.fromiter(map(numbers.__getitem__, uids), np.int64)
-
-
-def probe(payload: bytes | memoryview, query: Query) -> tuple[I64Array, U32Array]:
-    """(positions in the query, ordinals) of the uids that the fragment with this verified payload holds.
-
-    One binary search per uid over the hash column; a match counts only if the bytes are equal. Different uids with
-    the same hash stand side by side, so a candidate whose bytes differ is tried again one entry further.
-    """
-    hashes: U64Array = np.frombuffer(payload, np.uint64, _HEAD.unpack_from(payload)[0], _HEAD.size)
-    last = len(hashes) - 1
-    entries = np.minimum(hashes.searchsorted(query.hashes), last)
-    rows = np.flatnonzero(hashes[entries] == query.hashes)
-    if not len(rows):  # the rule, where most fragments of a unit hold none of a small batch
-        return rows, np.empty(0, np.uint32)
-    entries, columns = entries[rows], UidColumns.parse(payload)
-    raw = np.frombuffer(payload, np.uint8)
-    found_rows: list[I64Array] = []
-    found_ordinals: list[U32Array] = []
-    while len(rows):
-        equal = _equal_uids(columns, raw, entries, query.only(rows))
-        found_rows.append(rows[equal])
-        found_ordinals.append(columns.ordinals[entries[equal]])
-        rows, entries = rows[~equal], entries[~equal] + 1
-        inside = entries <= last
-        rows, entries = rows[inside], entries[inside]
-        same = columns.hashes[entries] == query.hashes[rows]
-        rows, entries = rows[same], entries[same]
-    return np.concatenate(found_rows), np.concatenate(found_ordinals)
-
-
-def _equal_uids(
-    columns: UidColumns, raw: npt.NDArray[np.uint8], entries: I64Array, asked: Query
-) -> npt.NDArray[np.bool_]:
-    """Which candidates hold the very bytes asked for. ``raw``: the payload of the columns."""
-    lengths, offsets = columns.lengths[entries].astype(np.int64), columns.offsets[entries].astype(np.int64)
-    assert_inside(offsets, lengths, len(columns.blob))
-    equal: npt.NDArray[np.bool_] = lengths == asked.lengths
-    rows = np.flatnonzero(equal)
-    starts = offsets[rows] + (len(raw) - len(columns.blob)), asked.starts[rows]
-    equal[rows] = are_equal((words_of(raw), words_of(asked.raw)), starts, lengths[rows])
-    return equal

@@ -23,7 +23,7 @@ from uniqdb.format import (
 from uniqdb.limits import VERIFIED_FRAGMENTS_MAX
 from uniqdb.store import ReadView
 from uniqdb.uid_batch import order_of
-from uniqdb.uid_fragment import I64Array, Query, U64Array, entries_in, probe, size_bytes_of
+from uniqdb.uid_fragment import I64Array, Query, U64Array, entries_in, size_bytes_of
 from uniqdb.uid_probe import ProbeTable, UidProbe, UidShape
 from uniqdb.uid_scan import UidScan
 
@@ -224,12 +224,12 @@ class UidLookup:
                 rest = rest[found[rest] < 0]
             if len(rest) < _FEW:
                 return found
-        for number in np.unique(partitions[rest]).tolist() if together.apart else ():
-            for payload in together.apart.get(number, ()):
-                mine = rest[partitions[rest] == number]
-                rows, those = probe(payload, query.only(mine))
-                found[mine[rows]] = those
-        return found
+        scan = UidScan(query)
+        for number, payloads in together.apart.items():
+            mine = rest[partitions[rest] == number]
+            for payload in payloads:
+                mine = scan.look(payload, mine) if len(mine) else mine
+        return np.maximum(found, scan.found(self.one))
 
     def _load(self, together: _Together, number: int) -> None:
         first, last = self._firsts[number], self._layout.last_hashes[number]

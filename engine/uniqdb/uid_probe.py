@@ -6,6 +6,7 @@ counts only if the bytes are equal. Everything here looks at LMDB's memory and d
 """
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt
 
@@ -15,7 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from uniqdb.errors import StoreCorrupt
 from uniqdb.format import FragmentView
-from uniqdb.uid_batch import are_equal, words_of
+from uniqdb.uid_batch import words_of
 from uniqdb.uid_fragment import (
     I64Array,
     Query,
@@ -205,14 +206,10 @@ class ProbeTable:
 
     def _make_ready(self) -> None:
         addresses, counts, firsts, scales, lengths, in_order = zip(*self._rows, strict=True)
-        lowest = min(range(len(addresses)), key=addresses.__getitem__)
-        begin = addresses[lowest]
         payloads = [view.whole() for view in self._views]
-        end = max(address + len(one) for address, one in zip(addresses, payloads, strict=True))
-        first: U64Array = np.frombuffer(payloads[lowest], np.uint64, 1)
-        # Up to seven bytes more than the last fragment has are still on its page.
-        self._words: U64Array = as_strided(first, ((end - begin + 7) // _WORD_BYTES,), (_WORD_BYTES,), writeable=False)
-        self._bytes = words_of(self._words.view(np.uint8))
+        begin, memory = span_of(payloads, addresses)
+        self._words: U64Array = memory.view(np.uint64)
+        self._bytes = words_of(memory)
         # In words; the head of a fragment is one.
         self._at: I64Array = (np.array(addresses, np.int64) - begin) // _WORD_BYTES + 1
         self._counts: I64Array = np.array(counts, np.int64)
@@ -294,11 +291,20 @@ class ProbeTable:
             offsets[free] = self._words.view(np.uint32)[2 * behind[free] + entries[free]]
         for row in np.flatnonzero(offsets + lengths > self._blobs[numbers]).tolist():
             self._views[numbers[row]].part(int(offsets[row]), 2**63)  # which raises
-        equal: npt.NDArray[np.bool_] = lengths == query.lengths[asked]
-        candidates = np.flatnonzero(equal)
-        starts = (_WORD_BYTES * behind + 10 * counts + offsets)[candidates], query.starts[asked[candidates]]
-        equal[candidates] = are_equal((self._bytes, words_of(query.raw)), starts, lengths[candidates])
-        return equal
+        return query.only(asked).are_at(self._bytes, _WORD_BYTES * behind + 10 * counts + offsets, lengths)
+
+
+def span_of(payloads: Sequence[memoryview], addresses: Sequence[int]) -> tuple[int, npt.NDArray[np.uint8]]:
+    """Where the lowest of the payloads begins, and all bytes from there to the end of the highest as one array.
+
+    It is as long as whole words: up to seven bytes more than the last one has, which are still on its page. Only what
+    lies in a payload may be looked at.
+    """
+    begin = min(addresses)
+    end = max(address + len(one) for address, one in zip(addresses, payloads, strict=True))
+    lowest = np.frombuffer(payloads[addresses.index(begin)], np.uint8)
+    size_bytes = (end - begin + _WORD_BYTES - 1) // _WORD_BYTES * _WORD_BYTES
+    return begin, as_strided(lowest, (size_bytes,), (1,), writeable=False)
 
 
 def address_of(payload: memoryview) -> int:

@@ -9,18 +9,17 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import as_strided
 
-from uniqdb.uid_batch import are_equal, assert_inside, words_of
+from uniqdb.uid_batch import assert_inside, words_of
 from uniqdb.uid_fragment import I64Array, Query, U32Array, U64Array, UidColumns, blob_bytes_in
-from uniqdb.uid_probe import address_of
+from uniqdb.uid_probe import address_of, span_of
 
 
 class UidScan:
-    """One pass over fragments that lie in LMDB's map, for one query. Dies with its view."""
+    """One pass over fragments for one query. Dies with its view."""
 
     def __init__(self, query: Query) -> None:
-        """``query``: sorted by hash."""
+        """``query``: fastest if it is sorted by hash."""
         self._query = query
         self._rows: list[I64Array] = []
         self._lengths: list[npt.NDArray[np.uint16]] = []
@@ -64,10 +63,7 @@ class UidScan:
         numbers = np.repeat(np.arange(len(self._rows)), list(map(len, self._rows)))
         offsets = np.concatenate(self._offsets).astype(np.int64)
         assert_inside(offsets - sizes_bytes[numbers], lengths, 0)
-        is_equal = lengths == self._query.lengths[rows]
-        same = np.flatnonzero(is_equal)
-        starts = (offsets + blobs[numbers])[same], self._query.starts[rows[same]]
-        is_equal[same] = are_equal((held, words_of(self._query.raw)), starts, lengths[same])
+        is_equal = self._query.only(rows).are_at(held, offsets + blobs[numbers], lengths)
         found[rows] = ordinals
         for row in rows[~is_equal].tolist():
             found[row] = one(self._query.uid(row), int(self._query.hashes[row]))
@@ -77,11 +73,8 @@ class UidScan:
         """The words of one array in which all fragments lie that have a hit; where in it the uids of each begin, and
         how many bytes they have.
         """
-        addresses = np.array([address_of(payload) for payload in self._payloads])
-        sizes_bytes = np.array([len(payload) for payload in self._payloads])
-        blob_bytes = np.array([blob_bytes_in(payload) for payload in self._payloads])
-        begin = int(addresses.min())
-        lowest = np.frombuffer(self._payloads[int(addresses.argmin())], np.uint8)
-        span_bytes = int((addresses + sizes_bytes).max()) - begin
-        memory = as_strided(lowest, (span_bytes,), (1,), writeable=False)
-        return words_of(memory), addresses + sizes_bytes - blob_bytes - begin, blob_bytes
+        addresses = list(map(address_of, self._payloads))
+        begin, memory = span_of(self._payloads, addresses)
+        blob_bytes = np.array(list(map(blob_bytes_in, self._payloads)))
+        blobs = np.array(addresses) + list(map(len, self._payloads)) - blob_bytes - begin
+        return words_of(memory), blobs, blob_bytes

@@ -152,9 +152,9 @@ def batch_of(values: Sequence[object], hash_seed: int | None = None) -> UidBatch
         return None
     if batch.lengths.min(initial=1) < 1 or batch.lengths.max(initial=1) > UID_BYTES_MAX:
         return None
-    if hash_seed is not None:
-        batch.hashes = hashes_of(list(map(str.encode, texts)), hash_seed)
-    return batch
+    if hash_seed is None:
+        return batch
+    return UidBatch(batch.raw, batch.lengths, hashes_of(list(map(str.encode, texts)), hash_seed))
 
 
 def plausible(times_s: I64Array) -> npt.NDArray[np.bool_]:
