@@ -207,7 +207,10 @@ class LocalBroker:
 
     def pause(self) -> None:
         """Freeze it: connections stay open, and nothing answers. Raises UsageError unless it runs."""
-        self._signal(signal.SIGSTOP)
+        process_id = self._signal(signal.SIGSTOP)
+        if hasattr(os, "waitid"):
+            # On a busy machine its threads go on for a while, long enough to take a record.
+            os.waitid(os.P_PID, process_id, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         self._is_paused = True
 
     def resume(self) -> None:
@@ -246,10 +249,12 @@ class LocalBroker:
     ) -> None:
         self.close()
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _signal(self, number: signal.Signals) -> int:
+        """Returns the number of the process."""
         if self._process is None or self._process.poll() is not None:
             raise UsageError("the broker does not run", hint="start it first")
         self._process.send_signal(number)
+        return self._process.pid
 
     def _end(self, number: signal.Signals, timeout_s: float) -> None:
         process = self._process
