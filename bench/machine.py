@@ -4,7 +4,6 @@ import os
 import platform
 import re
 import subprocess
-from importlib.metadata import version
 from pathlib import Path
 
 
@@ -13,6 +12,8 @@ def machine() -> str:
     model = next(
         (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "?"
     )
+    from importlib.metadata import version  # takes long to load: programs that are timed import this module
+
     memory = next((line.split()[1] for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), "0")
     libraries = ", ".join(f"{name} {version(name)}" for name in ("lmdb", "msgspec", "numpy", "pyroaring", "xxhash"))
     here = Path(__file__).parent

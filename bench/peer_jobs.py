@@ -15,10 +15,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +45,17 @@ class Peer:
 
 # ---------------------------------------------------------------- uniqdb
 def count_with_uniqdb(path: Path, folder: Path, **options: Any) -> Iterator[Row]:
-    """As anybody would: a new store, the file into it, everything synced; then all counts are read.
+    """As anybody would: the file into a new store, everything synced; then all counts are read.
 
     ``options`` are those of `IngestOptions`.
     """
     import uniqdb
-    from uniqdb.granularity import Granularity
-    from uniqdb.stream.driver import IngestOptions, ingest_file
 
-    with uniqdb.open(folder / "bench.uniqdb") as db:
-        summary = ingest_file(db, path, IngestOptions(**options))
-        assert not summary.refused, summary
-        for granularity in Granularity:
+    store = folder / "bench.uniqdb"
+    summary = uniqdb.ingest(store, path, uniqdb.IngestOptions(**options) if options else None)
+    assert not summary.refused, summary
+    with uniqdb.open(store) as db:
+        for granularity in uniqdb.Granularity:
             for one in db.series(granularity):
                 yield one.granularity, one.start_ts, one.count, one.visits
 
@@ -172,6 +169,9 @@ def count_with_msgspec(path: Path, folder: Path) -> Iterator[Row]:  # noqa: ARG0
 
 def count_with_msgspec_twice(path: Path, folder: Path) -> Iterator[Row]:  # noqa: ARG001  # as above
     """Each half of the file by a process of its own; the parent unites."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
     half = _line_start(path, path.stat().st_size // 2)
     parts = ((path, 0, half), (path, half, path.stat().st_size))
     with ProcessPoolExecutor(CORES, mp_context=get_context("fork")) as pool:
@@ -298,8 +298,6 @@ def main() -> None:
     peer = PEERS[options.peer]
     for name in peer.modules:
         __import__(name)
-    if options.peer.startswith("uniqdb"):
-        import uniqdb.stream.driver  # noqa: F401  # what the others import before their work, too
     started = time.perf_counter()
     rows = list(peer.run(options.file, options.folder))
     result = {"work_s": time.perf_counter() - started, "buckets": len(rows), "digest": digest_of(rows)}

@@ -13,12 +13,12 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from machine import peak_memory_bytes, show, show_machine
+from msgspec import structs
 
 import uniqdb
 from uniqdb.bucket_members import load_members
@@ -111,7 +111,7 @@ def clocked(times_s: I64Array, numbers: I64Array, clock_s: int) -> Commit:
     place = KafkaPlace(topic="t", partition=0, next_offset=0, closing_clock_s=clock_s)
     row = SourceRow(kind="kafka", name="t/0", ts_field="ts", uid_field="uid", ts_unit="s", kafka=place)
     uids = [f"v{number:011}" for number in numbers.tolist()]
-    return replace(nothing(), event_times_s=times_s, uids=uids, sources={b"t/0".ljust(16, b"."): row})
+    return structs.replace(nothing(), event_times_s=times_s, uids=uids, sources={b"t/0".ljust(16, b"."): row})
 
 
 def simulate(path: Path, options: argparse.Namespace) -> bool:

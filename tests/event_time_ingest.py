@@ -12,7 +12,8 @@ from event_time_oracle import Oracle
 from event_time_streams import Stream
 from model import GRANULARITIES, Model
 from uniqdb.quarantine import read_quarantine
-from uniqdb.stream.driver import IngestOptions, IngestSummary, ingest_file
+from uniqdb.stream.driver import ingest_file
+from uniqdb.stream.ingest_options import IngestOptions, IngestSummary
 
 Counted = dict[tuple[str, int], tuple[int, int, str]]
 FIXED_S = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 7 * 86_400}

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
+from msgspec import structs
+
 import uniqdb
 from engines import options
 from model import GRANULARITIES, Model
@@ -27,7 +29,7 @@ def at_clock(commit: Commit, clock_s: int, next_offset: int = 0) -> Commit:
     """The commit, as of a partition that has come so far, in event time and in offsets."""
     place = KafkaPlace(topic="t", partition=0, next_offset=next_offset, closing_clock_s=clock_s)
     row = SourceRow(kind="kafka", name="t/0", ts_field="ts", uid_field="uid", ts_unit="s", kafka=place)
-    return replace(commit, sources={SOURCE_KEY: row})
+    return structs.replace(commit, sources={SOURCE_KEY: row})
 
 
 def set_clock(db: uniqdb.Engine, clock_s: int) -> None:

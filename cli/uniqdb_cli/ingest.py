@@ -35,8 +35,10 @@ from uniqdb_cli.words import (
 
 if TYPE_CHECKING:
     from uniqdb.engine import Engine
+    from uniqdb.field_settings import FieldSettings
     from uniqdb.snapshot import Snapshot
-    from uniqdb.stream.driver import IngestOptions, IngestSummary, Progress
+    from uniqdb.stream.ingest_options import IngestOptions, IngestSummary, Progress
+    from uniqdb.stream.stretch_jobs import StretchJobs
 
 REFRESH_S = 0.1
 LineBytesMaxOption = Annotated[
@@ -132,12 +134,14 @@ def ingest(
         commit_visits=commit_visits,
     )
     _assert_possible(files, follow=follow, close=close, source_name=source_name)
-    from uniqdb.quarantine import counted_only
-
-    options = dataclasses.replace(
-        _options(settings), strict=strict, again=again, source_name=source_name, processes=processes
-    )
-    with stop_on_signals() as stop, _open_for_ingest(files, settings) as (engine, announce):
+    with (
+        _begun("-" if follow else files[0], settings, processes) as begun,
+        stop_on_signals() as stop,
+        _open_for_ingest(files, settings) as (engine, announce),
+    ):
+        options = dataclasses.replace(
+            _options(settings), strict=strict, again=again, source_name=source_name, processes=processes, begun=begun
+        )
         if follow:
             announce()
             _follow(engine, files, options, stop)
@@ -146,24 +150,46 @@ def ingest(
             if close and not stop.is_made():
                 engine.close_buckets()
         with engine.snapshot() as snapshot:
-            beyond = counted_only(snapshot.answers.view)
-            waiting = _waiting_for(snapshot, follow=follow)
-    if waiting and not stop.is_made():
-        say(waiting)
-    if beyond:
-        say(f"Quarantine is full: {beyond:,} refused records are only counted (see quarantine_max_rows).")
+            last_words = _last_words(snapshot, is_over=not follow and not stop.is_made())
+    for line in last_words:
+        say(line)
     if stop.is_made():
         raise typer.Exit(stop.exit_code)
 
 
+@contextmanager
+def _begun(file: str, settings: Settings, processes: int | None) -> Iterator["StretchJobs | None"]:
+    """Have other processes decode a large file while this one loads its libraries."""
+    from uniqdb.stream.file_ahead import start_ahead
+    from uniqdb.stream.ingesting import loading
+
+    ahead = start_ahead(file, processes)
+    try:
+        with loading():
+            from uniqdb.stream.stretch_jobs import StretchJobs
+
+            begun = None
+            if ahead is not None:
+                begun = StretchJobs(ahead, _fields(settings))
+                begun.begin(0, settings.commit_visits)
+        yield begun
+    finally:
+        if ahead is not None:
+            ahead.close()
+
+
+def _fields(settings: Settings) -> "FieldSettings":
+    from uniqdb.field_settings import FieldSettings
+
+    return FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max)
+
+
 def _options(settings: Settings) -> "IngestOptions":
     from uniqdb.recent_times import EventTimeLimits
-    from uniqdb.stream.driver import IngestOptions
-    from uniqdb.visit import FieldSettings
+    from uniqdb.stream.ingest_options import IngestOptions
 
-    fields = FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max)
     limits = EventTimeLimits(settings.ahead_limit_s, settings.late_limit_s)
-    return IngestOptions(fields, settings.commit_visits, limits=limits, serve_requests=True)
+    return IngestOptions(_fields(settings), settings.commit_visits, limits=limits, serve_requests=True)
 
 
 def _read(
@@ -186,7 +212,9 @@ def _read(
             is_any_said = True
         try:
             with _progress_bar(file) as on_progress:
-                summary = ingest_file(engine, file, options, on_progress=on_progress, should_stop=stop.is_made)
+                # Only the first one was begun.
+                how = options if file == files[0] else dataclasses.replace(options, begun=None)
+                summary = ingest_file(engine, file, how, on_progress=on_progress, should_stop=stop.is_made)
         except InputRefused as error:
             if options.strict:
                 raise
@@ -270,15 +298,20 @@ def _open_for_ingest(files: list[str], settings: Settings) -> Iterator[tuple["En
             raise
 
 
-def _waiting_for(snapshot: "Snapshot", *, follow: bool) -> str:
-    """Which sources keep the store's buckets open although nobody reads them."""
-    if follow:
-        return ""
-    names = [one.name for one in snapshot.completeness().sources if one.state == "open"]
-    if not names:
-        return ""
-    few = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
-    return f"Nothing is closed beyond the clock of {few}: read on, or end it with `uniqdb clock reset NAME --end`."
+def _last_words(snapshot: "Snapshot", *, is_over: bool) -> list[str]:
+    """What is to be known at the end: who keeps buckets open (``is_over``: nobody reads on), what was only counted."""
+    from uniqdb.quarantine import counted_only
+
+    found: list[str] = []
+    names = [one.name for one in snapshot.completeness().sources if one.state == "open"] if is_over else []
+    if names:
+        few = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+        found.append(
+            f"Nothing is closed beyond the clock of {few}: read on, or end it with `uniqdb clock reset NAME --end`."
+        )
+    if beyond := counted_only(snapshot.answers.view):
+        found.append(f"Quarantine is full: {beyond:,} refused records are only counted (see quarantine_max_rows).")
+    return found
 
 
 # ---------------------------------------------------------------- progress

@@ -109,7 +109,8 @@ def _send_all(producer: "RecordProducer", file: str, settings: Settings, how: tu
 
 def _key_reader(settings: Settings) -> Callable[[bytes], bytes | None]:
     """The function from a record to its uid as bytes; None where it has none. Its time may be what it will."""
-    from uniqdb.visit import FieldSettings, Reason
+    from uniqdb.field_settings import FieldSettings
+    from uniqdb.visit import Reason
     from uniqdb.visit_decoder import VisitDecoder
 
     fields = FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max)

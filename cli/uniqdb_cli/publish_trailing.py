@@ -1,9 +1,9 @@
 """``uniqdb publish-trailing``: the trailing windows of a day, published now."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec import structs
 
 from uniqdb_cli.kafka_config import assert_client, emission_rules, kafka_settings
 from uniqdb_cli.output import say
@@ -101,15 +101,15 @@ def _publish(engine: "Engine", settings: Settings, day: "datetime.date | None", 
         publishing = Publishing(engine, publisher, rules, say, only_windows=True)
 
         def commit() -> None:
-            done = replace(nothing(), published=publishing.acknowledged, is_publishing=True)
+            done = structs.replace(nothing(), published=publishing.acknowledged, is_publishing=True)
             engine.write(done)
             publishing.committed(done)
 
         commit()
         while windows := publishing.windows(everything=True):
-            engine.write(replace(nothing(), windows=windows))
+            engine.write(structs.replace(nothing(), windows=windows))
         if windows := publishing.trailing(day):
-            engine.write(replace(nothing(), windows=windows))
+            engine.write(structs.replace(nothing(), windows=windows))
         publishing.everything(EVERYTHING, commit, until_s=None)
         return publishing.published
     finally:

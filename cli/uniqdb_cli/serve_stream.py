@@ -179,9 +179,9 @@ def _run(
 
 
 def _options(settings: Settings, shard: Shard | None, *, until_caught_up: bool, take_over: bool) -> "ServiceOptions":
+    from uniqdb.field_settings import FieldSettings
     from uniqdb.recent_times import EventTimeLimits
     from uniqdb.stream.service_options import ServiceOptions
-    from uniqdb.visit import FieldSettings
 
     return ServiceOptions(
         settings.input_topic,

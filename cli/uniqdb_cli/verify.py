@@ -168,7 +168,7 @@ def uncounted(snapshot: "Snapshot") -> "Counter[tuple[int, str]]":
 def _recount(
     files: list[str], settings: Settings, zone: "CalendarZone", kinds: list[str], apart: "Counter[tuple[int, str]]"
 ) -> "Recount":
-    from uniqdb.visit import FieldSettings
+    from uniqdb.field_settings import FieldSettings
     from uniqdb_cli.recount import Calendar, Recount
 
     fields = FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max)

@@ -6,10 +6,10 @@ other interval. One commit writes the sets, the new uids and the positions of th
 
 import sys as _sys
 from importlib import import_module as _import_module
-from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # of `typing`: see `__getattr__`
 if TYPE_CHECKING:
     from uniqdb.cohorts import Cohorts
     from uniqdb.creation import create
@@ -41,11 +41,14 @@ if TYPE_CHECKING:
         UsageError,
         WindowNotKept,
     )
+    from uniqdb.field_settings import FieldSettings
     from uniqdb.granularity import Granularity
     from uniqdb.options import CacheSizes, CommitRule, DictionarySizes, OpenOptions
     from uniqdb.record import CountRecord
     from uniqdb.snapshot import Snapshot
     from uniqdb.stickiness import Stickiness
+    from uniqdb.stream.ingest_options import IngestOptions, IngestSummary
+    from uniqdb.stream.ingesting import ingest
     from uniqdb.uid_set import UidSet
     from uniqdb.visit import Verdict
     from uniqdb.visitor_questions import NewAndReturning, Overlap
@@ -59,10 +62,13 @@ __all__ = [
     "CountRecord",
     "DictionarySizes",
     "Engine",
+    "FieldSettings",
     "ForeignOutput",
     "FormatUnsupported",
     "Granularity",
     "HandleClosed",
+    "IngestOptions",
+    "IngestSummary",
     "InputRefused",
     "KafkaUnreachable",
     "NewAndReturning",
@@ -91,6 +97,7 @@ __all__ = [
     "Verdict",
     "WindowNotKept",
     "create",
+    "ingest",
     "open",
 ]
 
@@ -101,7 +108,10 @@ _HOMES = {
     "CountRecord": "record",
     "DictionarySizes": "options",
     "Engine": "engine",
+    "FieldSettings": "field_settings",
     "Granularity": "granularity",
+    "IngestOptions": "stream.ingest_options",
+    "IngestSummary": "stream.ingest_options",
     "NewAndReturning": "visitor_questions",
     "OpenOptions": "options",
     "Overlap": "visitor_questions",
@@ -110,6 +120,7 @@ _HOMES = {
     "UidSet": "uid_set",
     "Verdict": "visit",
     "create": "creation",
+    "ingest": "stream.ingesting",
     "open": "engine",
 }
 

@@ -5,8 +5,8 @@ the finer one, which is smaller. No Python statement runs once per visit.
 """
 
 from array import array
-from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from pyroaring import BitMap
@@ -29,8 +29,7 @@ def bitmap_of(ordinals: U32Array) -> BitMap:
     return BitMap(values)
 
 
-@dataclass(slots=True)
-class Level:
+class Level(msgspec.Struct):
     """The buckets of one granularity that a batch touches, ascending.
 
     Bucket ``i`` starts at ``starts_s[i]`` and got the different ordinals ``members[bounds[i]:bounds[i + 1]]``
@@ -42,7 +41,7 @@ class Level:
     bounds: I64Array
     members: U32Array
     visits: I64Array
-    _bitmaps: dict[int, BitMap] = field(default_factory=dict)
+    _bitmaps: dict[int, BitMap] = msgspec.field(default_factory=dict)
 
     def bitmap(self, position: int) -> BitMap:
         """The set of the bucket at this position; shared, not to be changed."""

@@ -7,8 +7,8 @@ from it.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from pyroaring import BitMap
 
@@ -155,8 +155,7 @@ def _joined(inline: list[bytes]) -> BitMap:
     return bitmap_of(np.unique(np.frombuffer(b"".join(inline), np.uint32)))
 
 
-@dataclass(slots=True)
-class _Bucket:
+class _Bucket(msgspec.Struct):
     """A bucket as the writer remembers it after a commit. ``members`` None: not loaded."""
 
     row: BucketRow
@@ -172,8 +171,7 @@ class _Bucket:
         return self.size_bytes
 
 
-@dataclass(slots=True)
-class Staged:
+class Staged(msgspec.Struct):
     """What a commit will make of one bucket, and which members are new to it."""
 
     key: bytes

@@ -49,6 +49,8 @@ _YEARS_CACHED = 64
 _SLOT_S_MIN = 900
 """Below this the table of a year would grow large, and a binary search is used instead."""
 _NAME = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
+_FIXED_RULE = re.compile(rb"(<[A-Za-z0-9+-]+>|[A-Za-z]+)[0-9:+-]+")
+"""The last line of a file whose zone has no summer time after the changes that it lists (RFC 9636, section 3.3)."""
 _NOT_NAMES = re.compile(r"localtime|posixrules|Factory|(posix|right)(/.*)?")
 """Files beside the zones that mean another zone on every machine, or count leap seconds."""
 
@@ -65,9 +67,12 @@ class CalendarZone:
         self.tzif_bytes = tzif_bytes
         self.zone_info = zoneinfo.ZoneInfo.from_file(io.BytesIO(tzif_bytes), key=name)
         self._listed_changes_s = _listed_changes_s(tzif_bytes)
+        self._fixed_offset_s: int | None = None
         # Files list changes of name only, too, and often a last one at 2**31 - 1 that changes nothing.
         changes_s = [at for at in self._listed_changes_s if self._offset_s(at) != self._offset_s(at - 1)]
         self._refuse_seconds(np.array(changes_s, dtype=np.int64))
+        has_rule = _FIXED_RULE.fullmatch(tzif_bytes.rstrip(b"\n").rpartition(b"\n")[2])
+        self._fixed_offset_s = self._offset_s(_LISTED_FROM_S) if has_rule and not self._listed_changes_s else None
         self._year_table = functools.lru_cache(maxsize=_YEARS_CACHED)(self._build_year_table)
         self.start_s = self._start_of_ordinal(_ORDINAL_MIN)
         """The first instant of the calendar, inclusive: the start of 1999."""
@@ -206,6 +211,8 @@ class CalendarZone:
 
     def _start_of_ordinal(self, ordinal: int) -> int:
         """The start of the date with this ordinal; after 9999-12-31 they continue in steps of 24 hours."""
+        if self._fixed_offset_s is not None:
+            return (ordinal - _EPOCH_ORDINAL) * _DAY_S - self._fixed_offset_s
         if ordinal > _ORDINAL_MAX:
             return self._start_of_ordinal(_ORDINAL_MAX) + (ordinal - _ORDINAL_MAX) * _DAY_S
         offset = datetime.fromordinal(ordinal).replace(tzinfo=self.zone_info).utcoffset()
@@ -234,6 +241,8 @@ class CalendarZone:
         return date.fromordinal(self._local_ordinal(time_s)).year
 
     def _offset_s(self, time_s: int) -> int:
+        if self._fixed_offset_s is not None:
+            return self._fixed_offset_s
         # The calendar of datetime ends with 9999: its last two days take the offset before them.
         time_s = min(time_s, (_ORDINAL_MAX - 1 - _EPOCH_ORDINAL) * _DAY_S)
         offset = datetime.fromtimestamp(time_s, self.zone_info).utcoffset()

@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Container
-from dataclasses import replace
 
 import msgspec
 import numpy as np
+from msgspec import structs
 from xxhash import xxh3_128_digest
 
 from uniqdb.errors import UsageError
@@ -74,7 +74,7 @@ class CallSources:
 
     def commit(self, write: Callable[[Commit], object]) -> None:
         """Write what waits, in one commit for all sources."""
-        commit = replace(nothing(), reference_s=self._reference_s)
+        commit = structs.replace(nothing(), reference_s=self._reference_s)
         rows: dict[str, SourceRow] = {}
         for name, intake in self._intakes.items():
             before = self._rows[name]

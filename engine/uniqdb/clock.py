@@ -6,8 +6,8 @@ closed. Nothing here reads a clock: every moment is an argument. Times are Unix 
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from uniqdb.limits import ARRIVAL_DELAY_S_MAX, IDLE_TIMEOUT_S, JUMP_VISITS, RECENT_VISITS, WITNESSES
@@ -96,8 +96,7 @@ def arrival_delay_s(delays_s: I64Array) -> int:
     return max(0, int(np.partition(delays_s, -rank)[-rank]))
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True):
     """What a live partition knows about arrival. All in seconds.
 
     ``since_s`` is monotonic time since the last record arrived; ``last_s`` and ``largest_s`` are record timestamps.
@@ -127,8 +126,7 @@ def is_idle(caught_up: bool, silent_s: float, idle_timeout_s: float = IDLE_TIMEO
     return caught_up and silent_s >= idle_timeout_s
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionClock:
+class PartitionClock(msgspec.Struct, frozen=True):
     """A partition as its topic sees it. ``floor_s``: the topic's clock when it last ceased to be idle (or None)."""
 
     clock_s: int | None

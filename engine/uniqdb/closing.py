@@ -4,10 +4,10 @@ A bucket is closed once the store's clock has passed its end by the allowed late
 that goes: every bucket that ends at or before it is closed. It only rises; a clock that goes back closes nothing new.
 """
 
-from dataclasses import dataclass, field, replace
-
+import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from uniqdb.batch import I64Array, Level, ends_of
 from uniqdb.calendar_zone import CalendarZone
@@ -19,8 +19,7 @@ NOTHING_CLOSED = -(2**62)
 """Stands for `closed_through_s` of a store that closed nothing yet: before every end of a bucket."""
 
 
-@dataclass(slots=True)
-class Closing:
+class Closing(msgspec.Struct):
     """What one commit closes: buckets that end after ``before_s``, and at or before ``through_s``.
 
     ``late_times_s`` are the event times of the visits whose minute was closed when they came, ``late_through_s`` how
@@ -32,9 +31,9 @@ class Closing:
     through_s: int
     late_times_s: I64Array
     late_through_s: I64Array
-    late_visits: dict[str, int] = field(default_factory=dict)
+    late_visits: dict[str, int] = msgspec.field(default_factory=dict)
     """By granularity: how many visits amended a closed bucket. Filled by `statuses`."""
-    late_days_s: set[int] = field(default_factory=set)
+    late_days_s: set[int] = msgspec.field(default_factory=set)
     """Starts of the closed days that visits amended. Filled by `statuses`."""
 
     @classmethod
@@ -74,7 +73,7 @@ class Closing:
 
     def from_the_start(self) -> "Closing":
         """As if nothing had been closed before."""
-        return replace(self, before_s=NOTHING_CLOSED)
+        return structs.replace(self, before_s=NOTHING_CLOSED)
 
     def close_untouched(self, plan: CommitPlan) -> dict[bytes, BucketRow]:
         """Put the rows of closed buckets that the commit does not touch otherwise; returns them.

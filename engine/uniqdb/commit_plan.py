@@ -1,13 +1,12 @@
 """A commit in the making."""
 
-from dataclasses import dataclass
+import msgspec
 
 from uniqdb.change_set import ChangeSet
 from uniqdb.store import ReadView
 
 
-@dataclass(frozen=True, slots=True)
-class CommitPlan:
+class CommitPlan(msgspec.Struct, frozen=True):
     """What a commit is based on, its number (1, 2, 3, ... over the store's life), what it writes."""
 
     view: ReadView

@@ -7,12 +7,13 @@ and revisions stay what they were.
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 from pyroaring import BitMap
 
 from uniqdb.audit import NAMELESS_KEY, nameless_payload, read_nameless
@@ -201,7 +202,7 @@ class Rewriting:
         if self._numbers is None:
             return columns
         columns = columns.only(self._numbers.known(columns.ordinals))
-        return replace(columns, ordinals=self._numbers.of(columns.ordinals))
+        return structs.replace(columns, ordinals=self._numbers.of(columns.ordinals))
 
     # ------------------------------------------------------------ meta
     def _meta(self, fresh: FreshData) -> None:

@@ -1,7 +1,6 @@
 """A new store: empty, with its time zone and its two random numbers."""
 
 import os
-import secrets
 import uuid
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def create(path: str | os.PathLike[str], *, timezone: str = "UTC") -> None:
 
 def write_new_store(where: Path, timezone: str) -> None:
     """An empty store in the time zone of this name."""
-    write_empty_store(where, CalendarZone.from_name(timezone), str(uuid.uuid4()), secrets.randbits(64))
+    write_empty_store(where, CalendarZone.from_name(timezone), str(uuid.uuid4()), int.from_bytes(os.urandom(8)))
 
 
 def write_empty_store(where: Path, zone: CalendarZone, store_uuid: str, hash_seed: int) -> None:

@@ -5,8 +5,7 @@ unit after its partition has dropped it: an entry of the young unit may be a cop
 comes into either meanwhile is not dead, because the writer marks every ordinal that it looks up or allocates.
 """
 
-from dataclasses import dataclass, field
-
+import msgspec
 import numpy as np
 
 from uniqdb.batch import bitmap_of
@@ -20,8 +19,7 @@ from uniqdb.uid_lookup import HASH_MAX, directory_of
 from uniqdb.upkeep_step import LiveMarks
 
 
-@dataclass(frozen=True, slots=True)
-class DropPlace:
+class DropPlace(msgspec.Struct, frozen=True):
     """How far a passage is. ``looked_at``: young fragments without dead uids; ``next_hash`` None: it is over."""
 
     looked_at: frozenset[FragmentId] = frozenset()
@@ -29,12 +27,11 @@ class DropPlace:
     next_hash: int | None = 0
 
 
-@dataclass(slots=True)
-class Dropped:
+class Dropped(msgspec.Struct):
     """What one step finds dead and takes out. ``place``: where the next one begins, once this is committed."""
 
     place: DropPlace
-    uids: list[str] = field(default_factory=list)
+    uids: list[str] = msgspec.field(default_factory=list)
     has_written: bool = False
 
 

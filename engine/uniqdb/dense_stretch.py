@@ -11,8 +11,7 @@ far). A stretch is the longest run of blocks for which the bounds prove, whateve
 Then every visit is accepted, there is no jump, and the clock is the highest 20th largest of 1,000 consecutive times.
 """
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -32,8 +31,7 @@ LATE_FRACTION_MAX = 1 / 16
 """With more candidates for an exact clock than this it is faster to look at every visit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """Where a judge stands before the stretch. ``held_s`` ascending; all but the numbers of visits in seconds."""
 
     configured: EventTimeLimits
@@ -44,8 +42,7 @@ class Standing:
     first_expiry: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(msgspec.Struct, frozen=True):
     """All of the first visits, as many as ``clock_before_s`` is long, are accepted; clock and limits after them."""
 
     clock_s: int
@@ -53,8 +50,7 @@ class Stretch:
     clock_before_s: I64Array
 
 
-@dataclass(frozen=True, slots=True)
-class _Limits:
+class _Limits(msgspec.Struct, frozen=True):
     """The limits inside a stretch: the least and the largest, and what they are from each hundredth visit on."""
 
     ahead_s: tuple[int, int]

@@ -4,12 +4,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 import numpy as np
+from msgspec import structs
 
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.call_sources import CallSources
@@ -218,7 +218,7 @@ class Engine:
     def close_buckets(self) -> None:
         """Close every bucket that has visits, although time has not passed its end. Later visits amend it."""
         with self._lock:
-            self.write(replace(nothing(), is_closing=True))
+            self.write(structs.replace(nothing(), is_closing=True))
 
     # ------------------------------------------------------------ asking
     def check_if_uid_exists(self, uid: str | int, window: str | None = None, *, as_of: Moment | None = None) -> bool:

@@ -7,7 +7,6 @@ the data file keep the old bytes until it is compacted.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
@@ -51,8 +50,7 @@ _RECORDS_CHUNK = 10_000
 _SOME_TIME = 2**62
 
 
-@dataclass(slots=True)
-class Erasure:
+class Erasure(msgspec.Struct):
     """Visitors to be forgotten. ``keep_counts``: counts stay what they are, though nobody knows of whom.
 
     ``at_s`` is the wall clock, Unix seconds. ``outcome`` and ``sources`` are set by the commit: what was found (nothing
@@ -63,7 +61,7 @@ class Erasure:
     at_s: int
     keep_counts: bool = False
     outcome: ErasureRow | None = None
-    sources: dict[bytes, SourceRow] = field(default_factory=dict)
+    sources: dict[bytes, SourceRow] = msgspec.field(default_factory=dict)
 
 
 def erase(

@@ -1,8 +1,9 @@
 """Forgetting visitors for good, whatever their number."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import islice
+
+from msgspec import structs
 
 from uniqdb.audit import ErasureRow
 from uniqdb.engine import Engine
@@ -29,7 +30,7 @@ def forget(engine: Engine, uids: Iterable[str], *, keep_counts: bool = False) ->
     left = iter(dict.fromkeys(uids))
     while chunk := frozenset(islice(left, UIDS_PER_COMMIT)):
         erasure = Erasure(chunk, total.at_s, keep_counts)
-        engine.write(replace(nothing(), erasure=erasure))
+        engine.write(structs.replace(nothing(), erasure=erasure))
         total = total.plus(
             erasure.outcome or ErasureRow(at_s=total.at_s, uids=0, unknown=len(chunk), keep_counts=keep_counts)
         )

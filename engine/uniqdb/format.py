@@ -9,12 +9,12 @@ row that turns up under another key or in another database does not verify.
 """
 
 import sys
-from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from struct import error as StructError
 from typing import NamedTuple, TypeAlias
 
+import msgspec
 from xxhash import xxh3_64_intdigest
 
 from uniqdb.errors import StoreCorrupt
@@ -263,8 +263,7 @@ _DIRECTORY_HEAD = Struct("<QHH")  # note, fragment count, reserved
 _DIRECTORY_ENTRY = Struct("<QHHII")  # commit number, index, reserved, entries, payload_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Directory:
+class Directory(msgspec.Struct, frozen=True):
     """A unit: its fragments, oldest first. ``note`` is the partition's last hash (inclusive), else 0."""
 
     fragments: tuple[FragmentEntry, ...] = ()

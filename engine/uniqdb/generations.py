@@ -18,8 +18,9 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec import structs
 
 from uniqdb.errors import FormatUnsupported, NotFound, StoreBusy, StoreCorrupt
 from uniqdb.format import FORMAT_VERSION
@@ -115,7 +116,7 @@ def next_generation(store_path: Path, manifest: Manifest) -> Iterator[Path]:
     Before the instant in which MANIFEST is replaced the store is what it was, also for whoever is killed; what is left
     then is removed by the next writer. Raises CannotWrite.
     """
-    following = replace(manifest, generation=manifest.generation + 1, format_version=FORMAT_VERSION)
+    following = structs.replace(manifest, generation=manifest.generation + 1, format_version=FORMAT_VERSION)
     place = data_directory(store_path, following)
     building = place.with_name(f"{place.name}.new")
     try:

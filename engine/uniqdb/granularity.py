@@ -1,8 +1,9 @@
 """The six calendar resolutions and the fixed interval that belongs to one of them."""
 
 import enum
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 from uniqdb.errors import UsageError
 
@@ -59,8 +60,7 @@ _COARSER: dict[Granularity, tuple[Granularity, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Bucket:
+class Bucket(msgspec.Struct, frozen=True, order=True):
     """One fixed interval of the store's calendar: ``[start_s, end_s)`` in Unix seconds, whole minutes.
 
     Made by `CalendarZone`; two buckets of one zone are equal exactly when granularity and start are.

@@ -5,7 +5,6 @@ its judge and the held visits with their uids, is written in that commit, so tha
 """
 
 from collections.abc import Callable, Container
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -45,8 +44,7 @@ class HeldRow(msgspec.Struct, frozen=True, array_like=True):
     record_hash: str
 
 
-@dataclass(slots=True)
-class Advance:
+class Advance(msgspec.Struct):
     """What the visits of one source did to it: they stand at ``[start, end)`` of their commit's visits.
 
     ``clocks_before_s`` runs parallel to those: the highest clock that the source had, since the last commit, before
@@ -62,14 +60,13 @@ class Advance:
     is_open: bool
     state: JudgeState | None = None
     """To be stored; None for a source that cannot be continued."""
-    held: dict[int, HeldRow] = field(default_factory=dict)
+    held: dict[int, HeldRow] = msgspec.field(default_factory=dict)
     """Held from this commit on, by ticket."""
-    released: list[int] = field(default_factory=list)
+    released: list[int] = msgspec.field(default_factory=list)
     """Held until this commit."""
 
 
-@dataclass(slots=True)
-class Taken:
+class Taken(msgspec.Struct):
     """What became of a source's visits since the last commit."""
 
     event_times_s: I64Array

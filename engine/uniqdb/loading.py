@@ -1,7 +1,6 @@
 """A dump made a store again."""
 
 import os
-import secrets
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -72,7 +71,9 @@ def load(
     head = content.head
     known = [Standing(head.epoch, head.state.commit_number, 0)]
     store_uuid = str(uuid.uuid4()) if how.as_new else head.store_uuid
-    new = NewStore(store_uuid, zone, secrets.randbits(64), next_standing(how.now_s, known, is_complete=True), how.sizes)
+    new = NewStore(
+        store_uuid, zone, int.from_bytes(os.urandom(8)), next_standing(how.now_s, known, is_complete=True), how.sizes
+    )
     with new_store(target, Manifest(store_uuid)) as fresh:
         assembly = Assembly(fresh, fresh.directory, new, on_progress)
         with _refusals():

@@ -14,15 +14,14 @@ A missing or empty data file beside a MANIFEST is an error: LMDB itself would si
 import contextlib
 import fcntl
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import msgspec
+from msgspec import structs
 from xxhash import xxh3_64_hexdigest
 
 from uniqdb.errors import CannotWrite, FormatUnsupported, NotFound, StoreBusy, StoreCorrupt
@@ -35,8 +34,7 @@ DATA_NAME = "data.mdb"
 _LOCK_TRIES, _LOCK_PAUSE_S = 10, 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True):
     """What a process must know before it opens LMDB. ``generation`` counts from 1."""
 
     store_uuid: str
@@ -75,7 +73,7 @@ def write_manifest(store_path: Path, manifest: Manifest) -> None:
 
 def upgrade(store_path: Path, manifest: Manifest) -> Manifest:
     """MANIFEST in the newest format, of which older ones are parts: from now on older programs refuse the store."""
-    upgraded = replace(manifest, format_version=FORMAT_VERSION)
+    upgraded = structs.replace(manifest, format_version=FORMAT_VERSION)
     write_manifest(store_path, upgraded)
     return upgraded
 
@@ -140,7 +138,7 @@ def creating(store_path: Path) -> Iterator[Path]:
     The rename is atomic: another process sees no store or a whole one. Raises CannotWrite.
     """
     parent = store_path.parent
-    temporary = parent / f".{store_path.name}.new-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = parent / f".{store_path.name}.new-{os.getpid()}-{os.urandom(4).hex()}"
     try:
         parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(mode=0o700)

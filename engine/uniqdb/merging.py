@@ -1,7 +1,6 @@
 """Several stores of one time zone made into a new one: their visitors united, their visits added."""
 
 import os
-import secrets
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -75,7 +74,7 @@ def merge_stores(
         standings = [Standing(one.head.epoch, one.head.state.commit_number, one.layout) for one in contents]
         standing = next_standing(how.now_s, standings, is_complete=True)
         state, through_s = _joined_state(contents, sources, how)
-        new = NewStore(str(uuid.uuid4()), contents[0].head.zone(), secrets.randbits(64), standing, how.sizes)
+        new = NewStore(str(uuid.uuid4()), contents[0].head.zone(), int.from_bytes(os.urandom(8)), standing, how.sizes)
         with new_store(target, Manifest(new.store_uuid)) as fresh:
             assembly = Assembly(fresh, fresh.directory, new, on_progress)
             assembly.uids([*contents])

@@ -3,8 +3,9 @@
 import datetime
 import math
 import re
-from dataclasses import dataclass
 from typing import TypeAlias, TypeGuard
+
+import msgspec
 
 from uniqdb.calendar_zone import YEAR_MIN, CalendarZone
 from uniqdb.errors import UsageError
@@ -17,8 +18,7 @@ _SECONDS = re.compile(r"-?[0-9]{1,19}")
 """Other texts have digits, too, of which Python makes no number: "---2016", superscripts, thousands of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedWindow:
+class ResolvedWindow(msgspec.Struct, frozen=True):
     """A trailing window at a point in time: ``[start_s, end_s)`` and the date or minute it ends with, as text."""
 
     window: TrailingWindow

@@ -6,7 +6,6 @@ renamed at the end. Whoever writes holds a lock on it: what a killed run has lef
 
 import fcntl
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -68,7 +67,7 @@ def new_file(place: Path) -> Iterator[int]:
 
     A file that is there is replaced. Raises CannotWrite.
     """
-    building = place.with_name(f".{place.name}.building-{secrets.token_hex(8)}")
+    building = place.with_name(f".{place.name}.building-{os.urandom(8).hex()}")
     try:
         descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -102,7 +101,7 @@ def refuse_within(place: Path, store_path: Path) -> None:
 def _begin(place: Path) -> tuple[Path, int]:
     """A directory of ours, locked. Between its creation and the lock another run may take it for a leftover."""
     for _ in range(_TRIES):
-        building = place.with_name(f".{place.name}.building-{secrets.token_hex(8)}")
+        building = place.with_name(f".{place.name}.building-{os.urandom(8).hex()}")
         building.mkdir(mode=0o700)
         with suppress(OSError):
             descriptor = os.open(building, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -18,7 +18,6 @@ of the two becomes true, or until 1,000 further plausible visits have passed: th
 Held visits are named by their ticket, which is their visit number. All limits are inclusive. Times are Unix seconds.
 """
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -82,8 +81,7 @@ class JumpBack(NamedTuple):
     to_s: int
 
 
-@dataclass(slots=True)
-class Judged:
+class Judged(msgspec.Struct):
     """What became of a batch. The arrays run parallel to the input.
 
     ``clock_before_s`` is the clock just before the visit (CLOCK_NOT_STARTED before there is one), exact unless the
@@ -94,8 +92,8 @@ class Judged:
     clock_before_s: I64Array
     tickets: I64Array
     """Of the visits that became held, in their order: those with the verdict HELD."""
-    releases: list[Release] = field(default_factory=list)
-    jumps_back: list[JumpBack] = field(default_factory=list)
+    releases: list[Release] = msgspec.field(default_factory=list)
+    jumps_back: list[JumpBack] = msgspec.field(default_factory=list)
     clock_s: int | None = None
     """After the batch; None while the source has no clock."""
 

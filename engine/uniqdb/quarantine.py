@@ -6,7 +6,6 @@ the first and the last.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -55,8 +54,7 @@ class CountedRow(msgspec.Struct, frozen=True):
     last_line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Quarantined:
+class Quarantined(msgspec.Struct, frozen=True):
     """A refused record on its way to the store."""
 
     reason: str
@@ -114,8 +112,7 @@ def write_quarantine(plan: CommitPlan, state: StateRow, refused: list[Quarantine
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(msgspec.Struct, frozen=True):
     """Refused records that leave quarantine: ``rows`` by id with their reasons, ``counted`` without originals.
 
     They are accepted by the same commit, or ``discarded``.

@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import structs
 
 from uniqdb.engine import Engine
 from uniqdb.limits import COMMIT_VISITS, EVENT_TIME_S_MAX, EVENT_TIME_S_MIN
@@ -120,4 +121,4 @@ def discard_quarantined(engine: Engine, wanted: QuarantineFilter) -> Review:
 
 
 def _discard(engine: Engine, gone: dict[int, str], counted: list[CountedRow]) -> None:
-    engine.write(replace(nothing(), gone=Gone(gone, counted, discarded=True)))
+    engine.write(structs.replace(nothing(), gone=Gone(gone, counted, discarded=True)))

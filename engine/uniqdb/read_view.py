@@ -3,8 +3,9 @@
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+import msgspec
 
 from uniqdb.errors import HandleClosed
 from uniqdb.format import Database, Directory, FragmentView, corrupt, open_row
@@ -13,8 +14,7 @@ from uniqdb.limits import DIRECTORIES_MAX, VERIFIED_FRAGMENTS_MAX
 Handle: TypeAlias = Any  # LMDB's handle of a named database; its type has no public name
 
 
-@dataclass(slots=True)
-class OpenData:
+class OpenData(msgspec.Struct):
     """What the views of one opened data file share. Its databases; those that an older store lacks have no handle."""
 
     damage: tuple[type[Exception], ...]
@@ -23,10 +23,10 @@ class OpenData:
     """Bytes of the file up to its last used page."""
     generation: int = 0
     """Which data file of the store it is: compaction and restoring begin another one."""
-    handles: dict[Database, Handle] = field(default_factory=dict)
-    verified: OrderedDict[tuple[Database, bytes], bytearray] = field(default_factory=OrderedDict)
+    handles: dict[Database, Handle] = msgspec.field(default_factory=dict)
+    verified: OrderedDict[tuple[Database, bytes], bytearray] = msgspec.field(default_factory=OrderedDict)
     """Which blocks of which fragments need not be verified again."""
-    directories: OrderedDict[bytes, tuple[bytes, Directory]] = field(default_factory=OrderedDict)
+    directories: OrderedDict[bytes, tuple[bytes, Directory]] = msgspec.field(default_factory=OrderedDict)
     """Rows of ``units`` that were read lately, sealed and unpacked: what is the same need not be unpacked again."""
 
 

@@ -8,7 +8,6 @@ finer rows: a kept set is always part of a kept coarser one, and row counts stay
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import islice
 
 import msgspec
@@ -30,8 +29,7 @@ from uniqdb.upkeep_step import StepOutcome
 Horizons = Mapping[Granularity, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Deadlines:
+class Deadlines(msgspec.Struct, frozen=True):
     """How far a store may be swept. ``now_s``: what both clocks have passed, None if the store has no clock."""
 
     zone: CalendarZone
@@ -101,8 +99,7 @@ def live_ordinals(view: ReadView) -> BitMap:
 
 
 # ---------------------------------------------------------------- steps
-@dataclass(frozen=True, slots=True)
-class Goal:
+class Goal(msgspec.Struct, frozen=True):
     """What one step is to do: at most so many buckets of a granularity that start before a horizon to be."""
 
     granularity: Granularity
@@ -114,8 +111,7 @@ class Goal:
         return bucket_key(self.granularity, self.target_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(msgspec.Struct, frozen=True):
     """What a step puts into its plan: the ``outcome``, the row of horizons that is still to be written, how many."""
 
     outcome: StepOutcome

@@ -11,11 +11,11 @@ simulated power cuts lost nothing.
 import os
 import time
 import weakref
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lmdb
+import msgspec
 
 from uniqdb import manifest
 from uniqdb.change_set import ChangeSet
@@ -50,14 +50,13 @@ class StoreMoved(Exception):
 _open_stores: "weakref.WeakSet[Store]" = weakref.WeakSet()
 
 
-@dataclass(slots=True)
-class _Opened:
+class _Opened(msgspec.Struct):
     """A generation that this handle has open, and the snapshots that read it."""
 
     env: "lmdb.Environment"
     data: OpenData
     hold: Hold
-    pinned: "weakref.WeakSet[ReadView]" = field(default_factory=weakref.WeakSet)
+    pinned: "weakref.WeakSet[ReadView]" = msgspec.field(default_factory=weakref.WeakSet)
 
     def close(self) -> None:
         self.env.close()

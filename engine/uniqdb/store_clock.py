@@ -1,10 +1,10 @@
 """The store's clock: how far a commit closes the store, by the clocks of the sources that are open."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
+from msgspec import structs
 
 from uniqdb.batch import I64Array
 from uniqdb.clock import store_clock_s
@@ -65,8 +65,7 @@ class OpenSources:
         return store_clock_s(started_s, [] if ended_s is None else [ended_s])
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(msgspec.Struct, frozen=True):
     """How far the store is closed before a commit, before each of its visits, and after it."""
 
     before_s: int
@@ -79,7 +78,7 @@ class Passage:
         if through_s <= self.through_s:
             return self
         state = msgspec.structs.replace(self.state, closed_through_s=through_s)
-        return replace(self, through_s=through_s, state=state)
+        return structs.replace(self, through_s=through_s, state=state)
 
 
 def pass_time(

@@ -1,7 +1,8 @@
 """What answers need to know of a store beside the view, shared by all views of a handle."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.granularity import Bucket, Granularity
@@ -13,16 +14,15 @@ from uniqdb.window import cover, parse_period
 _PERIODS_MAX, _COVERS_MAX, _COVER_BUCKETS_MAX = 4_096, 256, 128
 
 
-@dataclass(frozen=True, slots=True)
-class StoreFacts:
+class StoreFacts(msgspec.Struct, frozen=True):
     """The calendar, the lock, and the caches, which survive commits."""
 
     zone: CalendarZone
     lock: HandleLock
     dictionary: UidDictionary
     cache: MembersCache
-    _periods: dict[str, Bucket] = field(default_factory=dict)
-    _covers: dict[tuple[int, int, tuple[int, ...]], list[Bucket]] = field(default_factory=dict)
+    _periods: dict[str, Bucket] = msgspec.field(default_factory=dict)
+    _covers: dict[tuple[int, int, tuple[int, ...]], list[Bucket]] = msgspec.field(default_factory=dict)
 
     def period(self, text: str) -> Bucket:
         """`parse_period` in the store's zone, remembered: programs ask for the same few periods again and again."""

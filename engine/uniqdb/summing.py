@@ -5,7 +5,6 @@ are hashed anew with one seed, sorted, and compared, byte for byte where two has
 """
 
 import os
-import secrets
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -156,7 +155,7 @@ class StoreSum:
         Cost: every dictionary is read once, about a microsecond for each uid; twice the bytes of all uids in files in
         ``folder``; memory: some 100 MB. Raises SharedVisitors, with a number but no uid in its message.
         """
-        runs = SortedUids(folder, secrets.randbits(64), self.sizes)
+        runs = SortedUids(folder, int.from_bytes(os.urandom(8)), self.sizes)
         total = 0
         for part in self.parts:
             view, dictionary = part.snapshot.answers.view, UidDictionary(part.hash_seed)

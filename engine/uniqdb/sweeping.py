@@ -6,7 +6,6 @@ process ends, has removed what it has removed; the next one goes on from there.
 
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
@@ -49,8 +48,7 @@ class SweepReport(msgspec.Struct):
         return {**found, "uids": self.uids} if self.uids else found
 
 
-@dataclass(frozen=True, slots=True)
-class _Phase:
+class _Phase(msgspec.Struct, frozen=True):
     """Members or rows: how far the store is, how a step is done, and where the report counts."""
 
     horizon: Callable[[RetentionRow, Granularity], int]

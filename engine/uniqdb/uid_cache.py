@@ -9,9 +9,9 @@ Open addressing with linear probing (Knuth, The Art of Computer Programming 3, 6
 random multiples of the words (Dietzfelbinger and others, 1997), so that nobody can choose uids that collide.
 """
 
+import os
 from collections.abc import Iterator
 from itertools import repeat
-from secrets import token_bytes
 
 import numpy as np
 import numpy.typing as npt
@@ -88,7 +88,7 @@ class _Table:
     """The rows of one size."""
 
     def __init__(self, words: int) -> None:
-        self._factors = np.frombuffer(token_bytes(words * _WORD_BYTES), np.uint64) | np.uint64(1)
+        self._factors = np.frombuffer(os.urandom(words * _WORD_BYTES), np.uint64) | np.uint64(1)
         self._used = 0
         self._make(_FIRST_SLOTS)
 

@@ -6,9 +6,9 @@ up with one binary search per fragment; the hash only finds candidates, the uid'
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from pyroaring import BitMap
@@ -63,8 +63,7 @@ def first_rows(changes: ChangeSet) -> None:
     changes.put_row(Database.UNITS, partition_key(0), Directory((), HASH_MAX).pack())
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(msgspec.Struct, frozen=True):
     """The ordinals of one batch of uids, and what the commit must add for those that were unknown."""
 
     ordinals: I64Array

@@ -6,9 +6,9 @@ joins their blobs and only the columns are sorted.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from struct import Struct
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -24,8 +24,7 @@ ENTRY_BYTES = 8 + 4 + 4 + 2
 """Bytes of an entry's columns, without its uid."""
 
 
-@dataclass(frozen=True, slots=True)
-class UidColumns:
+class UidColumns(msgspec.Struct, frozen=True):
     """A fragment as arrays. Over LMDB's memory they are valid only inside the read transaction."""
 
     hashes: U64Array
@@ -148,8 +147,7 @@ def merge(parts: Sequence[UidColumns]) -> UidColumns:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(msgspec.Struct, frozen=True):
     """A batch of uids to look up: their hashes, and where the bytes of each begin, and how many they are."""
 
     hashes: U64Array

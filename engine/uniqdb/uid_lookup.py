@@ -5,8 +5,8 @@ as they are asked for, and dies with the view. Never a copy of what they hold.
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
 from uniqdb.format import (
@@ -34,8 +34,7 @@ _DENSE = 24
 """With so many uids for each partition, numpy's fixed costs per fragment do not count."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(msgspec.Struct, frozen=True):
     """Where the partitions begin (ascending, the first at 0) and end (inclusive)."""
 
     number: int
@@ -68,15 +67,14 @@ def read_layout(view: ReadView, number: int) -> Layout:
     return Layout(number, np.array(firsts, np.uint64), lasts, firsts)
 
 
-@dataclass(slots=True)
-class _Together:
+class _Together(msgspec.Struct):
     """The fragments of partitions for batches, in LMDB's memory."""
 
     table: ProbeTable
     levels: list[I64Array]
     """By partition the number of its largest fragment, then of the second largest and so on; -1: it has no such."""
     is_loaded: list[bool]
-    apart: dict[int, list[memoryview]] = field(default_factory=dict)
+    apart: dict[int, list[memoryview]] = msgspec.field(default_factory=dict)
     """By partition, the payloads that cannot stand in the table."""
 
 

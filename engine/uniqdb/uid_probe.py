@@ -7,9 +7,9 @@ counts only if the bytes are equal. Everything here looks at LMDB's memory and d
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import isqrt
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
@@ -37,8 +37,7 @@ _SCALE_BITS = 64
 _WORD_BYTES = 8
 
 
-@dataclass(slots=True)
-class UidShape:
+class UidShape(msgspec.Struct):
     """What is known of a fragment's uids: found out once, and true in every view, for fragments never change.
 
     Each column that need not be looked at for a lookup is a wait for memory less.

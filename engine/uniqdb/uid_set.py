@@ -1,8 +1,8 @@
 """Sets of visitors that somebody can hold, and set algebra on them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+import msgspec
 from pyroaring import BitMap
 
 from uniqdb.errors import UsageError
@@ -13,8 +13,7 @@ from uniqdb.store import ReadView
 from uniqdb.store_facts import StoreFacts
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """What sets of one snapshot have in common: whose ordinals theirs are."""
 
     view: ReadView

@@ -1,9 +1,9 @@
 """A step of upkeep: something that one transaction of its own changes, and what is to be forgotten afterwards."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import msgspec
 from pyroaring import BitMap
 
 from uniqdb.commit_plan import CommitPlan
@@ -11,8 +11,7 @@ from uniqdb.format import BucketRow
 from uniqdb.meta import StateRow
 
 
-@dataclass(slots=True)
-class StepOutcome:
+class StepOutcome(msgspec.Struct):
     """What a step has put into the change set, for the caches and for whoever counts.
 
     ``state``: the state after it. ``gone``: keys of buckets without members or without a row. ``rows``: rows that were
@@ -20,9 +19,9 @@ class StepOutcome:
     """
 
     state: StateRow
-    gone: list[bytes] = field(default_factory=list)
-    rows: dict[bytes, BucketRow] = field(default_factory=dict)
-    uids: list[str] = field(default_factory=list)
+    gone: list[bytes] = msgspec.field(default_factory=list)
+    rows: dict[bytes, BucketRow] = msgspec.field(default_factory=dict)
+    uids: list[str] = msgspec.field(default_factory=list)
 
 
 Step: TypeAlias = Callable[[CommitPlan, StateRow], StepOutcome | None]

@@ -3,14 +3,15 @@
 import datetime
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from uniqdb.errors import UsageError
-from uniqdb.limits import EVENT_TIME_S_MAX, EVENT_TIME_S_MIN, LINE_BYTES_LIMIT, LINE_BYTES_MAX, UID_BYTES_MAX
+from uniqdb.field_settings import UNITS_PER_S
+from uniqdb.limits import EVENT_TIME_S_MAX, EVENT_TIME_S_MIN, UID_BYTES_MAX
 from uniqdb.uid_batch import UidBatch, Uids, hashes_of
 
 I64Array = npt.NDArray[np.int64]
@@ -46,42 +47,7 @@ class Reason(StrEnum):
     NO_VALUE = "no_value"
 
 
-_UNITS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-
-
-@dataclass(frozen=True, slots=True)
-class FieldSettings:
-    """Where a record holds its event time and its uid. Changes results; stored with each source.
-
-    ``ts_unit`` is ``s``, ``ms``, ``us``, ``ns`` or ``iso8601``. A field is a literal top-level key, else a dotted path.
-    A record of more than ``line_bytes_max`` bytes is refused undecoded.
-    """
-
-    ts_field: str = "ts"
-    uid_field: str = "uid"
-    ts_unit: str = "s"
-    line_bytes_max: int = LINE_BYTES_MAX
-
-    def __post_init__(self) -> None:
-        if self.ts_unit not in _UNITS_PER_S and self.ts_unit != "iso8601":
-            raise UsageError(f"unknown time unit {self.ts_unit!r}", hint="use one of s, ms, us, ns, iso8601")
-        if not self.ts_field or not self.uid_field or self.ts_field == self.uid_field:
-            raise UsageError(
-                "the time field and the uid field must be two different names",
-                hint="give --ts-field and --uid-field",
-            )
-        if not 1 <= self.line_bytes_max <= LINE_BYTES_LIMIT:
-            raise UsageError(
-                f"records of at most {self.line_bytes_max:,} bytes", hint=f"give 1 to {LINE_BYTES_LIMIT:,} bytes"
-            )
-
-
-DEFAULT_FIELDS = FieldSettings()
-"""``ts`` in seconds, and ``uid``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """A record that is not a visit. ``line`` counts from 0 within its block, ``start`` is its offset there."""
 
     line: int
@@ -90,13 +56,12 @@ class Refused:
     reason: Reason
 
 
-@dataclass(slots=True)
-class Visits:
+class Visits(msgspec.Struct):
     """Valid visits in the order of their source: event times in Unix seconds, uids of 1 to 1,024 UTF-8 bytes."""
 
     event_times_s: I64Array
     uids: Uids
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[Refused] = msgspec.field(default_factory=list)
     records: int = 0
     """Records read: visits and refused ones, without blank lines."""
     lines: list[int] | None = None
@@ -111,13 +76,18 @@ class Visits:
 
 
 # ---------------------------------------------------------------- the rules for ts and uid
-def seconds_of(values: Sequence[object], unit: str) -> I64Array | None:
-    """Event times in seconds if every one of them is a plausible time of the unit (the usual case), else None."""
+def seconds_of(values: Sequence[object], unit: str, *, are_integers: bool | None = None) -> I64Array | None:
+    """Event times in seconds if every one of them is a plausible time of the unit (the usual case), else None.
+
+    ``are_integers``: whether all are plain ones, where the caller knows that.
+    """
+    if are_integers is None:
+        are_integers = set(map(type, values)) == {int}
     try:
-        if unit != "iso8601" and set(map(type, values)) == {int}:
+        if unit != "iso8601" and are_integers:
             times = np.array(values, np.int64)
             if unit != "s":
-                times //= _UNITS_PER_S[unit]
+                times //= UNITS_PER_S[unit]
         else:
             times = np.array([event_time_s(value, unit) for value in values], np.int64)
     except (OverflowError, TypeError):  # too large, or None for a value that is no time
@@ -195,9 +165,9 @@ def event_time_s(ts: object, unit: str) -> int | None:
             return None
         ts = int(ts)
     if isinstance(ts, int):
-        return ts // _UNITS_PER_S[unit]
+        return ts // UNITS_PER_S[unit]
     if isinstance(ts, float) and math.isfinite(ts):
-        return math.floor(ts) // _UNITS_PER_S[unit]
+        return math.floor(ts) // UNITS_PER_S[unit]
     return None
 
 

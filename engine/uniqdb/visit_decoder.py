@@ -8,18 +8,9 @@ invalid UTF-8 in them goes unnoticed. Of duplicate keys the last one counts.
 import msgspec
 import numpy as np
 
+from uniqdb.field_settings import FieldSettings
 from uniqdb.uid_batch import joined
-from uniqdb.visit import (
-    FieldSettings,
-    I64Array,
-    Reason,
-    Refused,
-    Visits,
-    batch_of,
-    check_one,
-    decodable,
-    seconds_of,
-)
+from uniqdb.visit import I64Array, Reason, Refused, Visits, batch_of, check_one, decodable, seconds_of
 
 
 class VisitDecoder:
@@ -76,7 +67,8 @@ class VisitDecoder:
             return None
         if len(rows) != len(ends):
             return None
-        times_s = seconds_of([row.ts for row in rows], self.settings.ts_unit)  # type: ignore[attr-defined]  # the struct is made at run time
+        values = [row.ts for row in rows]  # type: ignore[attr-defined]  # the struct is made at run time
+        times_s = seconds_of(values, self.settings.ts_unit, are_integers=_are_integers(values))
         uids = batch_of([row.uid for row in rows], hash_seed)  # type: ignore[attr-defined]  # as above
         return None if times_s is None or uids is None else Visits(times_s, uids, records=len(rows))
 
@@ -206,6 +198,14 @@ def _at(fields: dict[str, object], name: str) -> object:
             return _MISSING
         value = value[part]
     return value
+
+
+def _are_integers(values: list[int | float | str]) -> bool:
+    """Whether all are integers: their sum is one only then. In a third of the time that a look at each type takes."""
+    try:
+        return type(sum(values)) is int  # type: ignore[arg-type]  # texts are what the except is for
+    except (TypeError, OverflowError):  # or an integer that is too large to be added to a float
+        return False
 
 
 def line_ends(block: bytes | memoryview) -> I64Array:

@@ -4,11 +4,11 @@ import gc
 import weakref
 from bisect import bisect_right
 from collections import Counter
-from dataclasses import dataclass, field, replace
 from itertools import compress
 
 import msgspec
 import numpy as np
+from msgspec import structs
 
 from uniqdb.batch import Level, bitmap_of, levels
 from uniqdb.bucket_members import BucketMembers, Staged
@@ -48,8 +48,7 @@ from uniqdb.upkeep_step import LiveMarks, Step, StepOutcome
 from uniqdb.visit import I64Array
 
 
-@dataclass(slots=True)
-class Commit:
+class Commit(msgspec.Struct):
     """What the caller wants in one commit. Every part may be empty.
 
     Visits that no advance speaks of come from calls without a source: they are accepted, and close nothing.
@@ -57,9 +56,9 @@ class Commit:
 
     event_times_s: I64Array
     uids: Uids
-    refused: list[Quarantined] = field(default_factory=list)
-    sources: dict[bytes, SourceRow] = field(default_factory=dict)
-    advances: list[Advance] = field(default_factory=list)
+    refused: list[Quarantined] = msgspec.field(default_factory=list)
+    sources: dict[bytes, SourceRow] = msgspec.field(default_factory=dict)
+    advances: list[Advance] = msgspec.field(default_factory=list)
     """What the sources of the visits did to their clocks, in the order of the visits."""
     reference_s: int | None = None
     """The moment by which visits were judged."""
@@ -67,13 +66,13 @@ class Commit:
     """Close every bucket that has visits."""
     gone: Gone = NOTHING_GONE
     """What leaves quarantine."""
-    published: dict[bytes, int] = field(default_factory=dict)
+    published: dict[bytes, int] = msgspec.field(default_factory=dict)
     """What leaves the outbox: keys, each with the commit number of what was sent."""
-    windows: list[tuple[WindowKey, WindowRow, bytes]] = field(default_factory=list)
+    windows: list[tuple[WindowKey, WindowRow, bytes]] = msgspec.field(default_factory=list)
     """Trailing windows that were worked out, with their records."""
-    not_due: list[WindowKey] = field(default_factory=list)
+    not_due: list[WindowKey] = msgspec.field(default_factory=list)
     """Trailing windows that cannot be worked out, because the days that they need are no longer kept."""
-    gaps: list[GapRow] = field(default_factory=list)
+    gaps: list[GapRow] = msgspec.field(default_factory=list)
     """Records of topics that were given up; one with the source and offset of an open gap says where that ends."""
     erasure: Erasure | None = None
     """Visitors to be forgotten: then nothing else is in the commit."""
@@ -83,23 +82,23 @@ class Commit:
     def then(self, taken: Taken, refused: list[Quarantined]) -> "Commit":
         """This commit followed by what one source took, and by its refused records."""
         shift, one = len(self.uids), taken.advance
-        return replace(
+        return structs.replace(
             self,
             event_times_s=np.concatenate([self.event_times_s, taken.event_times_s]),
             uids=joined([self.uids, taken.uids]),
             refused=self.refused + refused,
-            advances=[*self.advances, replace(one, start=one.start + shift, end=one.end + shift)],
+            advances=[*self.advances, structs.replace(one, start=one.start + shift, end=one.end + shift)],
         )
 
     def after(self, waiting: "Commit") -> "Commit":
         """This commit with another one's visits and refused records, which have neither source nor clock, before it."""
         shift = len(waiting.uids)
-        return replace(
+        return structs.replace(
             self,
             event_times_s=np.concatenate([waiting.event_times_s, self.event_times_s]),
             uids=joined([waiting.uids, self.uids]),
             refused=waiting.refused + self.refused,
-            advances=[replace(one, start=one.start + shift, end=one.end + shift) for one in self.advances],
+            advances=[structs.replace(one, start=one.start + shift, end=one.end + shift) for one in self.advances],
         )
 
 

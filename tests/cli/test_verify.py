@@ -21,7 +21,7 @@ import uniqdb
 from cli.oracle import model_of
 from model import GRANULARITIES, Model
 from uniqdb.calendar_zone import CalendarZone
-from uniqdb.visit import FieldSettings
+from uniqdb.field_settings import FieldSettings
 from uniqdb.visit_decoder import VisitDecoder
 from uniqdb_cli import input_files
 from uniqdb_cli.recount import Calendar, Recount, visit_of

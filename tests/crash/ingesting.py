@@ -5,7 +5,8 @@ from pathlib import Path
 
 import uniqdb
 from engines import options  # with a tiny dictionary, which merges, drains and splits all the time
-from uniqdb.stream.driver import IngestOptions, ingest_file
+from uniqdb.stream.driver import ingest_file
+from uniqdb.stream.ingest_options import IngestOptions
 
 WALL_S = 1_500_000_000
 

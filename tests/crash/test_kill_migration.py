@@ -3,10 +3,10 @@
 import random
 import shutil
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from crash.compacting import STEPS
 from crash.test_kill_compaction import WHOLE, assert_whole, content, entries, fill, kill, run_s, start
@@ -21,7 +21,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of format 1, as far as MANIFEST says, large enough to be killed in the midst of it."""
     path = tmp_path_factory.mktemp("template") / "template.uniqdb"
     fill(path)
-    write_manifest(path, replace(read_manifest(path), format_version=1))
+    write_manifest(path, structs.replace(read_manifest(path), format_version=1))
     return path
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import lmdb  # to put the recorded rows into a store below the engine
 import msgspec
+from msgspec import structs
 
 import uniqdb
 from engines import options
@@ -136,14 +137,16 @@ def write_full(path: Path) -> None:
         db.add_many([times[-1]] * 80, [f"crowd-{number}" for number in range(80)])
         db.add_many([*times[-25:], T + 300 * DAY_S], [*uids[:25], "held reader"], source="shop")
         db.commit()
-        db.write(replace(partitions(T + 20 * DAY_S), refused=[refused(number) for number in range(5)]))
-        db.write(replace(nothing(), gaps=[GapRow("visits/1", 20, 25, "lost_offsets", T + DAY_S, T + DAY_S + 3_600)]))
-        db.write(replace(nothing(), is_publishing=True))
+        db.write(structs.replace(partitions(T + 20 * DAY_S), refused=[refused(number) for number in range(5)]))
+        db.write(
+            structs.replace(nothing(), gaps=[GapRow("visits/1", 20, 25, "lost_offsets", T + DAY_S, T + DAY_S + 3_600)])
+        )
+        db.write(structs.replace(nothing(), is_publishing=True))
         with db.snapshot() as snapshot:
             view = snapshot.answers.view
             first, window = read_outbox(view, b"", b"\xff", 1)[0], next(read_due(view))
             windows = [work_out(snapshot, window)]
-            db.write(replace(nothing(), published={first.key: first.commit_number}, windows=windows))
+            db.write(structs.replace(nothing(), published={first.key: first.commit_number}, windows=windows))
         forget(db, ["visitor-07"], keep_counts=True)
         forget(db, ["visitor-14", "crowd-3"])
         run = SweepRun(db, T + 20 * DAY_S, forced=True)
@@ -168,7 +171,7 @@ def partitions(clock_s: int) -> "uniqdb.writer.Commit":
         key = SOURCE_KEY[:15] + bytes([number])
         name = f"visits/{number}"
         sources[key] = SourceRow(kind="kafka", name=name, ts_field="ts", uid_field="uid", ts_unit="s", kafka=place)
-    return replace(nothing(), sources=sources)
+    return structs.replace(nothing(), sources=sources)
 
 
 def refused(number: int) -> Quarantined:

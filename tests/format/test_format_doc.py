@@ -4,7 +4,6 @@ import datetime
 import io
 import json
 import re
-from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from struct import Struct, unpack_from
@@ -14,6 +13,7 @@ import lmdb
 import msgspec
 import numpy as np
 import pytest
+from msgspec import structs
 from pyroaring import BitMap
 from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest, xxh3_128_digest
 
@@ -26,8 +26,9 @@ from uniqdb.intake import Place, open_intake
 from uniqdb.meta import GapRow, KafkaPlace, SourceRow
 from uniqdb.outbox import WindowKey, read_outbox
 from uniqdb.quarantine import Quarantined
-from uniqdb.stream.driver import IngestOptions, ingest_file
+from uniqdb.stream.driver import ingest_file
 from uniqdb.stream.emission import work_out
+from uniqdb.stream.ingest_options import IngestOptions
 from uniqdb.stream.partition import partition_source_key
 from uniqdb.writer import Commit, nothing
 
@@ -302,7 +303,9 @@ def test_an_independent_reader_finds_nobody_who_was_forgotten(store_path: Path) 
     uids = [f"visitor {number % 150}" for number in range(2_000)]
     with uniqdb.open(store_path, timezone="Asia/Kolkata", options=options(100, SMALL)) as db:
         db.add_many([10**9 + 60 * number for number in range(2_000)], uids)
-        db.write(replace(nothing(), is_publishing=True, refused=[Quarantined("malformed", "f", b"visitor 7", 12)]))
+        db.write(
+            structs.replace(nothing(), is_publishing=True, refused=[Quarantined("malformed", "f", b"visitor 7", 12)])
+        )
         assert forget(db, ["visitor 7", "visitor 8"]).buckets > 30
         assert forget(db, ["visitor 9", "nobody"], keep_counts=True).uids == 1
     left = {uid.encode() for uid in uids} - {b"visitor 7", b"visitor 8", b"visitor 9"}
@@ -381,7 +384,7 @@ def write_published(db: uniqdb.Engine) -> dict[str, int]:
     """The numbers of the commits: 1 starts to publish, 2 closes days, 3 is late, 4 acknowledges and works out."""
     place = KafkaPlace(topic="visits", partition=3, next_offset=40, cluster_id="cluster", topic_id="topic")
     row = SourceRow(kind="kafka", name="visits/3", ts_field="ts", uid_field="uid", ts_unit="s", kafka=place)
-    done = {"first": db.write(replace(nothing(), is_publishing=True)).commit_number}
+    done = {"first": db.write(structs.replace(nothing(), is_publishing=True)).commit_number}
     commit = partition_commit(db, row, LIVE, [Quarantined("no_value", "visits/3", b"", 39)])
     # Its end is found at once: found later, all that it touches would wait again from then on.
     commit.gaps.extend(GapRow("visits/3", 12, 20, "lost_offsets", 0, to_s) for to_s in (None, LIVE[0]))
@@ -395,7 +398,7 @@ def write_published(db: uniqdb.Engine) -> dict[str, int]:
         window = work_out(snapshot, WindowKey(7, FIRST_DAY.toordinal() + 4))
         # That of the year was put there again after it was read: it is not acknowledged by the older number.
         published = {day: done["closing"], touched: done["closing"]}
-        done["last"] = db.write(replace(nothing(), published=published, windows=[window])).commit_number
+        done["last"] = db.write(structs.replace(nothing(), published=published, windows=[window])).commit_number
     return done
 
 

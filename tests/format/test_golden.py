@@ -7,12 +7,12 @@ writes the file anew. That is right only together with a new format version: sto
 
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from msgspec import structs
 
 import uniqdb
 from engines import options, rows_of
@@ -84,11 +84,13 @@ def write_store(path: Path) -> None:
 
 def publish(db: uniqdb.Engine) -> None:
     """Let all be published; one bucket has been, and one window is worked out."""
-    db.write(replace(nothing(), is_publishing=True))
+    db.write(structs.replace(nothing(), is_publishing=True))
     with db.snapshot() as snapshot:
         view = snapshot.answers.view
         first, window = read_outbox(view, b"", b"\xff", 1)[0], next(read_due(view))
-        db.write(replace(nothing(), published={first.key: first.commit_number}, windows=[work_out(snapshot, window)]))
+        db.write(
+            structs.replace(nothing(), published={first.key: first.commit_number}, windows=[work_out(snapshot, window)])
+        )
 
 
 def test_the_same_visits_are_written_as_the_same_bytes(tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 import uniqdb
 from engines import options
@@ -53,7 +53,7 @@ def records(store_path: Path) -> dict[str, list[bytes]]:
         db.add_new_data("noon", "ann")
         db.add_new_data(times[0], "late")
         db.commit()
-        db.write(replace(nothing(), is_publishing=True, refused=refused))
+        db.write(structs.replace(nothing(), is_publishing=True, refused=refused))
         with db.snapshot() as snapshot:
             view = snapshot.answers.view
             counts = [one.to_json() for kind in Granularity for one in db.series(kind.word)]

@@ -27,6 +27,7 @@ from uniqdb.change_set import ChangeSet
 from uniqdb.dump import dump
 from uniqdb.dump_reading import DumpContent
 from uniqdb.errors import InputRefused, NotFound, StoreCorrupt, UniqdbError, UsageError, WindowNotKept
+from uniqdb.field_settings import FieldSettings
 from uniqdb.format import (
     BucketRow,
     Database,
@@ -48,8 +49,9 @@ from uniqdb.requests import RequestDesk
 from uniqdb.store import Store
 from uniqdb.stream.byte_stream import open_stream
 from uniqdb.stream.compression import Damaged
-from uniqdb.stream.driver import IngestOptions, ingest_file
-from uniqdb.visit import FieldSettings, Reason
+from uniqdb.stream.driver import ingest_file
+from uniqdb.stream.ingest_options import IngestOptions
+from uniqdb.visit import Reason
 from uniqdb.visit_decoder import VisitDecoder, line_ends
 from uniqdb_cli import settings as cli_settings
 from uniqdb_cli.kafka_config import client_settings

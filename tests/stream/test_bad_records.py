@@ -14,9 +14,10 @@ import pytest
 import uniqdb
 from engines import options, rows_of
 from model import Model
+from uniqdb.field_settings import FieldSettings
 from uniqdb.quarantine import read_counted, read_quarantine
-from uniqdb.stream.driver import IngestOptions, ingest_file
-from uniqdb.visit import FieldSettings
+from uniqdb.stream.driver import ingest_file
+from uniqdb.stream.ingest_options import IngestOptions
 
 T = 1_468_244_340
 DEEP = b"[" * 10_000 + b"]" * 10_000

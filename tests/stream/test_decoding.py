@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from uniqdb.stream import decode_helper, decoding
+from uniqdb.field_settings import FieldSettings
+from uniqdb.stream import decode_program, decoding
 from uniqdb.stream.decoding import Decoded, Decoding
 from uniqdb.stream.kafka_batch import PartitionBatch
 from uniqdb.uid_batch import as_batch
-from uniqdb.visit import FieldSettings
 
 RECORDS = 2_500
 
@@ -123,7 +123,7 @@ def test_a_process_that_dies_or_hangs_costs_nothing_but_time(
     helped: Decoding, said: list[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     monkeypatch.setattr(decoding, "PATIENCE_S", 0.5)
-    monkeypatch.setattr(decode_helper, "_END_S", 0.1)
+    monkeypatch.setattr(decode_program, "_END_S", 0.1)
     wanted = polls(20)
     found: list[Decoded] = []
     for at, some in enumerate(wanted):
@@ -155,8 +155,8 @@ def test_the_process_ends_when_nobody_listens() -> None:
     alone = Decoding(FieldSettings(), print)
     alone.add([batch(0)])
     assert alone._helper is not None
-    process = alone._helper._group.process
-    alone._helper.hang_up()
+    process, connection = alone._helper._program._process, alone._helper._connection
+    os.close(connection.jobs)
     assert process.wait(10) == 0
-    alone._helper._jobs = os.open(os.devnull, os.O_WRONLY)  # to be closed once more
+    connection.jobs = os.open(os.devnull, os.O_WRONLY)  # to be closed once more
     alone.close()

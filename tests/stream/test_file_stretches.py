@@ -16,15 +16,18 @@ from xxhash import xxh3_64_intdigest
 import uniqdb
 from engines import digest, options, rows_of
 from model import Model
+from uniqdb.field_settings import FieldSettings
 from uniqdb.options import CacheSizes
 from uniqdb.quarantine import read_quarantine
-from uniqdb.stream import byte_stream, decode_helper, file_source, file_stretches
+from uniqdb.stream import byte_stream, decode_program, file_ahead, stretch_jobs
 from uniqdb.stream.decode_process import FileReader, Stretch
-from uniqdb.stream.driver import IngestOptions, IngestSummary, ingest_file
+from uniqdb.stream.driver import ingest_file
+from uniqdb.stream.file_ahead import start_ahead
 from uniqdb.stream.file_stretches import FileStretches
+from uniqdb.stream.ingest_options import IngestOptions, IngestSummary
+from uniqdb.stream.stretch_jobs import StretchJobs
 from uniqdb.uid_batch import UidBatch, Uids, as_batch
 from uniqdb.uid_dictionary import UidDictionary
-from uniqdb.visit import FieldSettings
 from uniqdb.visit_decoder import VisitDecoder
 
 T = 1_468_195_200
@@ -48,16 +51,21 @@ pieces = st.sampled_from(
 )
 
 
-@given(st.lists(pieces, max_size=40), st.integers(1, 200), st.sampled_from([b"", b"{", b'{"ts":1468195200,"uid":"z"}']))
+@given(
+    st.lists(pieces, max_size=40),
+    st.integers(1, 200),
+    st.sampled_from([b"", b"{", b'{"ts":1468195200,"uid":"z"}']),
+    st.sampled_from([1, 7, 64, 2**20]),
+)
 def test_stretches_hold_every_line_once(
-    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], size: int, rest: bytes
+    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], size: int, rest: bytes, piece_bytes: int
 ) -> None:
     path = tmp_path_factory.mktemp("file") / "visits.jsonl"
     data = b"".join(lines) + rest
     path.write_bytes(data)
     decoder = VisitDecoder(FieldSettings(line_bytes_max=LINE_BYTES_MAX))
     with path.open("rb") as file:
-        reader = FileReader(file.fileno(), decoder)
+        reader = FileReader(file.fileno(), decoder, piece_bytes)
         found = [reader.stretch(start, start + size, SEED) for start in range(0, len(data) - size + 1, size)]
         assert reader.stretch(max(len(data), 1), len(data) + size) is None, "there is nothing there"
     position = 0
@@ -104,20 +112,24 @@ def _columns(time_s: int, uid: bytes) -> tuple[bytes, bytes, bytes]:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small files count as large, are read in small pieces, and wait for the processes to come up."""
-    monkeypatch.setattr(file_source, "WORTH_BYTES", 1)
+    monkeypatch.setattr(file_ahead, "WORTH_BYTES", 1)
     monkeypatch.setattr(byte_stream, "READ_BLOCK_BYTES", 4_096)
-    monkeypatch.setattr(file_stretches, "_STRETCH_BYTES_MIN", 1_000)
-    monkeypatch.setattr(file_stretches, "_STRETCH_BYTES_MAX", 10_000)
+    monkeypatch.setattr(stretch_jobs, "_STRETCH_BYTES_MIN", 1_000)
+    monkeypatch.setattr(stretch_jobs, "_STRETCH_BYTES_MAX", 10_000)
     ready = FileStretches.is_ready
 
     def wait(self: FileStretches) -> bool:
-        end_at_s = time.monotonic() + 60
-        while not ready(self):
-            assert time.monotonic() < end_at_s
-            time.sleep(0.02)
+        until(lambda: ready(self))
         return True
 
     monkeypatch.setattr(FileStretches, "is_ready", wait)
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    end_at_s = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end_at_s
+        time.sleep(0.02)
 
 
 def write_visits(path: Path, *, is_clean: bool, count: int = 4_000) -> Model:
@@ -139,8 +151,17 @@ def write_visits(path: Path, *, is_clean: bool, count: int = 4_000) -> Model:
     return model
 
 
-def ingest(store: Path, path: Path, processes: int, **more: object) -> tuple[IngestSummary, object]:
-    how = IngestOptions(FieldSettings(line_bytes_max=20_000), 900, processes=processes, wall_clock=lambda: T + 86_400.0)
+def ingest(
+    store: Path, path: Path, processes: int, *, ahead: bool = False, **more: object
+) -> tuple[IngestSummary, object]:
+    """``ahead``: the processes decode from the beginning of the file before the store is open."""
+    fields = FieldSettings(line_bytes_max=20_000)
+    begun = None
+    if ahead and (started := start_ahead(path, processes)) is not None:
+        begun = StretchJobs(started, fields)
+        begun.begin(0, 900)
+        until(begun.is_ready)
+    how = IngestOptions(fields, 900, processes=processes, wall_clock=lambda: T + 86_400.0, begun=begun)
     with uniqdb.open(store, options=options()) as db:
         summary = ingest_file(db, path, how, **more)  # type: ignore[arg-type]
         with db.snapshot() as snapshot:
@@ -155,14 +176,18 @@ def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Model
     return path, write_visits(path, is_clean=request.param)
 
 
+AHEAD = pytest.mark.parametrize("ahead", [False, True], ids=["", "ahead"])
+
+
+@AHEAD
 def test_the_same_is_found_with_and_without_other_processes(
-    tmp_path: Path, store_path: Path, written: tuple[Path, Model], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, store_path: Path, written: tuple[Path, Model], monkeypatch: pytest.MonkeyPatch, *, ahead: bool
 ) -> None:
     taken = count_blocks(monkeypatch)
     path, model = written
     _, expected = ingest(tmp_path / "here", path, 0)
     assert not taken
-    _, found = ingest(store_path, path, 2)
+    _, found = ingest(store_path, path, 2, ahead=ahead)
     assert found == expected
     assert found[1] == model.rows()  # type: ignore[index]  # the second is the counts
     assert taken, "the other processes were not used"
@@ -211,16 +236,17 @@ def count_blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return taken
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("blow", [(signal.SIGKILL, False), (signal.SIGSTOP, False), (signal.SIGSTOP, True)])
 def test_a_process_that_dies_or_hangs_costs_nothing_but_time(
     tmp_path: Path,
     store_path: Path,
     written: tuple[Path, Model],
     monkeypatch: pytest.MonkeyPatch,
-    number: signal.Signals,
+    blow: tuple[signal.Signals, bool],
 ) -> None:
-    monkeypatch.setattr(file_stretches, "PATIENCE_S", 0.5)
-    monkeypatch.setattr(decode_helper, "_END_S", 0.1)
+    number, ahead = blow
+    monkeypatch.setattr(stretch_jobs, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(decode_program, "_END_S", 0.1)
     path, _ = written
     _, expected = ingest(tmp_path / "here", path, 0)
     started: list[FileStretches] = []
@@ -233,21 +259,22 @@ def test_a_process_that_dies_or_hangs_costs_nothing_but_time(
     monkeypatch.setattr(FileStretches, "blocks", note)
 
     def strike(_: object) -> None:
-        if started and (helpers := started.pop()._helpers):
+        if started and (helpers := started.pop()._jobs._helpers):
             os.kill(helpers[-1].process_id, number)
 
-    _, found = ingest(store_path, path, 2, on_progress=strike)
+    _, found = ingest(store_path, path, 2, ahead=ahead, on_progress=strike)
     assert found == expected
 
 
+@AHEAD
 def test_a_run_that_was_stopped_goes_on_where_it_was(
-    tmp_path: Path, store_path: Path, written: tuple[Path, Model]
+    tmp_path: Path, store_path: Path, written: tuple[Path, Model], *, ahead: bool
 ) -> None:
     path, _ = written
     _, expected = ingest(tmp_path / "here", path, 0)
     stops = 0
     while True:
-        summary, found = ingest(store_path, path, 2, should_stop=after(3))
+        summary, found = ingest(store_path, path, 2, ahead=ahead, should_stop=after(1))
         if not summary.interrupted:
             break
         stops += 1
@@ -260,8 +287,9 @@ def after(blocks: int) -> Callable[[], bool]:
     return lambda: next(left, None) is None
 
 
+@AHEAD
 def test_without_a_process_to_be_had_it_goes_without(
-    tmp_path: Path, store_path: Path, written: tuple[Path, Model], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, store_path: Path, written: tuple[Path, Model], monkeypatch: pytest.MonkeyPatch, *, ahead: bool
 ) -> None:
     path, _ = written
     _, expected = ingest(tmp_path / "here", path, 0)
@@ -269,5 +297,5 @@ def test_without_a_process_to_be_had_it_goes_without(
     def refuse(*_: object, **__: object) -> None:
         raise BlockingIOError("no more processes")
 
-    monkeypatch.setattr(decode_helper.subprocess, "Popen", refuse)
-    assert ingest(store_path, path, 2)[1] == expected
+    monkeypatch.setattr(decode_program.subprocess, "Popen", refuse)
+    assert ingest(store_path, path, 2, ahead=ahead)[1] == expected

@@ -25,9 +25,10 @@ from engines import assert_sound, options, rows_of
 from model import Model
 from uniqdb.errors import InputRefused
 from uniqdb.quarantine import read_quarantine
-from uniqdb.stream.driver import IngestOptions, IngestSummary, ingest_file
+from uniqdb.stream.driver import ingest_file
 from uniqdb.stream.file_identity import base_name
 from uniqdb.stream.follow import Watch, follow_files
+from uniqdb.stream.ingest_options import IngestOptions, IngestSummary
 
 T = 1_468_244_340
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -15,9 +15,10 @@ import uniqdb
 from engines import digest, options, rows_of
 from model import Model
 from uniqdb.errors import InputRefused, NotFound
+from uniqdb.field_settings import FieldSettings
 from uniqdb.quarantine import read_quarantine
-from uniqdb.stream.driver import IngestOptions, IngestSummary, ingest_file
-from uniqdb.visit import FieldSettings
+from uniqdb.stream.driver import ingest_file
+from uniqdb.stream.ingest_options import IngestOptions, IngestSummary
 
 T = 1_468_244_340
 

@@ -10,7 +10,8 @@ import pytest
 
 import uniqdb
 from event_time_ingest import Held, held_by
-from uniqdb.stream.driver import IngestOptions, ingest_file
+from uniqdb.stream.driver import ingest_file
+from uniqdb.stream.ingest_options import IngestOptions
 
 T, YEAR_S = 1_468_244_340, 365 * 86_400
 IDLE_TIMEOUT_S = 30

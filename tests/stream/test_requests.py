@@ -45,8 +45,9 @@ from uniqdb.request_handlers import (
 )
 from uniqdb.requests import RequestDesk, WaitStopped, WriterGone, hand_in
 from uniqdb.source_clocks import reset_clock
-from uniqdb.stream.driver import IngestOptions, ingest_file
+from uniqdb.stream.driver import ingest_file
 from uniqdb.stream.follow import Watch, follow_files
+from uniqdb.stream.ingest_options import IngestOptions
 
 T, DAY_S = 1_468_244_340, 86_400
 PATIENCE_S = 60.0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 import uniqdb
 from crash.test_kill import ENVIRONMENT
@@ -72,7 +73,7 @@ def test_a_full_disk_pauses_and_nothing_is_lost(small_disk: Path, cycles: int) -
 
 def large_commit(number: int) -> Commit:
     uids = [f"{number} {at}" * 9 for at in range(500)]
-    return replace(nothing(), event_times_s=np.full(500, T + 60 * number, np.int64), uids=uids)
+    return structs.replace(nothing(), event_times_s=np.full(500, T + 60 * number, np.int64), uids=uids)
 
 
 def test_who_waits_for_room_can_be_stopped(store_path: Path) -> None:

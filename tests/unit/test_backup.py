@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 import uniqdb
 from engines import assert_sound, digest, options, rows_of
@@ -196,10 +197,10 @@ def test_everything_is_to_be_published_again(store_path: Path, tmp_path: Path) -
         db.add_many(TIMES, UIDS)
         db.commit()
         window = WindowKey(7, 736_156)
-        state = db.write(replace(nothing(), is_publishing=True))
-        state = db.write(replace(nothing(), windows=[(window, WindowRow(3, 1), b"{}")]))
+        state = db.write(structs.replace(nothing(), is_publishing=True))
+        state = db.write(structs.replace(nothing(), windows=[(window, WindowRow(3, 1), b"{}")]))
         keys = rows_in_handle(db, Database.OUTBOX)
-        db.write(replace(nothing(), published=dict.fromkeys(keys, state.commit_number - 1)))
+        db.write(structs.replace(nothing(), published=dict.fromkeys(keys, state.commit_number - 1)))
         assert len(rows_in_handle(db, Database.OUTBOX)) == 1
     backup(store_path, tmp_path / "copy")
     restore(tmp_path / "copy", tmp_path / "again", HOW)

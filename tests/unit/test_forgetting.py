@@ -3,12 +3,12 @@
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 import uniqdb
 from engines import assert_sound, options, rows_of
@@ -234,7 +234,7 @@ def test_refused_records_that_name_them(db: uniqdb.Engine) -> None:
         Quarantined("bad_ts", "f", b'{"ts": "x"}', 7, uid="ann"),
         Quarantined("bad_ts", "f", b'{"ts": "x"}', 8, uid="ben"),
     ]
-    db.write(replace(nothing(), refused=records))
+    db.write(structs.replace(nothing(), refused=records))
     done = forget(db, ["ann", "Zürich"])
     assert (done.uids, done.refused) == (2, 6)
     with db.snapshot() as snapshot:
@@ -269,7 +269,7 @@ def test_needles_are_found_like_one_after_the_other() -> None:
 
 # ---------------------------------------------------------------- what is published
 def test_it_is_published_again(db: uniqdb.Engine) -> None:
-    db.write(replace(nothing(), is_publishing=True, refused=[Quarantined("malformed", "f", b"ann", 1)]))
+    db.write(structs.replace(nothing(), is_publishing=True, refused=[Quarantined("malformed", "f", b"ann", 1)]))
     days = [T + day * DAY_S for day in range(4) for _ in range(30)]
     db.add_many([at + number for number, at in enumerate(days)], ["ann", "ben", "cleo"] * 40, source="web")
     db.add_many([days[-1] + DAY_S] * 30, ["ben"] * 30, source="web")
@@ -279,8 +279,8 @@ def test_it_is_published_again(db: uniqdb.Engine) -> None:
         windows = [work_out(snapshot, key) for key in read_due(view)]
         published = {row.key: row.commit_number for row in read_outbox(view, b"", b"\xff", 100_000)}
         assert windows
-    db.write(replace(nothing(), published=published, windows=windows))
-    db.write(replace(nothing(), published=outbox(db)))
+    db.write(structs.replace(nothing(), published=published, windows=windows))
+    db.write(structs.replace(nothing(), published=outbox(db)))
     assert outbox(db) == {}
     done = forget(db, ["ann"])
     with db.snapshot() as snapshot:
@@ -298,7 +298,7 @@ def test_it_is_published_again(db: uniqdb.Engine) -> None:
             assert before is not None
             assert row.revision == before.revision + 1
             assert b'"status":"amended"' in record
-    db.write(replace(nothing(), published=outbox(db), windows=again))
+    db.write(structs.replace(nothing(), published=outbox(db), windows=again))
     assert db.check().problems == []
 
 
@@ -309,8 +309,8 @@ def outbox(db: uniqdb.Engine) -> dict[bytes, int]:
 
 def test_counts_that_are_kept_are_not_published_again(db: uniqdb.Engine) -> None:
     db.add_many([T, T], ["ann", "ben"])
-    db.write(replace(nothing(), is_publishing=True))
-    db.write(replace(nothing(), published=outbox(db)))
+    db.write(structs.replace(nothing(), is_publishing=True))
+    db.write(structs.replace(nothing(), published=outbox(db)))
     assert forget(db, ["ann"], keep_counts=True).uids == 1
     assert outbox(db) == {}
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uniqdb.errors import UsageError
-from uniqdb.visit import FieldSettings, Reason
+from uniqdb.field_settings import FieldSettings
+from uniqdb.visit import Reason
 from uniqdb.visit_decoder import VisitDecoder
 from uniqdb_cli.generator import START_S, Faults, GeneratorSettings, generate_blocks, uids_of_users
 from uniqdb_cli.splitmix import Draws, draw_at, draw_one

@@ -3,13 +3,13 @@
 import io
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from msgspec import structs
 
 import uniqdb
 from engines import assert_sound, options
@@ -244,7 +244,7 @@ def test_a_late_visit_makes_the_windows_of_a_lost_day_due(store_path: Path) -> N
         set_clock(db, T + 41 * DAY_S)
         publishing = Publishing(db, None, EmissionRules(), print)  # type: ignore[arg-type]  # nothing is sent
         lose(db, [span_at(db, "day", T), span_at(db, "minute", T)], all_to(Fate.COUNT))
-        db.write(replace(nothing(), is_publishing=True))
+        db.write(structs.replace(nothing(), is_publishing=True))
         assert worked_out(publishing, db), "they are worked out from hours"
         db.add_many([T + 5], ["late"])
         db.commit()
@@ -266,7 +266,7 @@ def worked_out(publishing: Publishing, db: uniqdb.Engine) -> dict[WindowKey, byt
     found: dict[WindowKey, bytes] = {}
     while some := publishing.windows(everything=True):
         found |= {key: record for key, _, record in some}
-        db.write(replace(nothing(), windows=some))
+        db.write(structs.replace(nothing(), windows=some))
     return found
 
 

@@ -1,10 +1,9 @@
 """Single rules of the judge of a source, each with the smallest stream that shows it."""
 
-from dataclasses import replace
-
 import msgspec
 import numpy as np
 import pytest
+from msgspec import structs
 
 from uniqdb.clock import CLOCK_NOT_STARTED
 from uniqdb.dense_stretch import STRETCH_VISITS_MAX, Standing, dense_stretch
@@ -103,7 +102,7 @@ def test_dense_visits_take_the_fast_path() -> None:
     visits = len(stretch.clock_before_s)
     assert visits == STRETCH_VISITS_MAX, "the last block of fewer than 100, too"
     assert stretch.clock_s == T + 1_000 + visits - 20
-    held = replace(standing, held_s=[T + 5_000], first_expiry=1_900)
+    held = structs.replace(standing, held_s=[T + 5_000], first_expiry=1_900)
     shorter = dense_stretch(recent_s, times_s, held, 5)
     assert shorter is not None
     assert len(shorter.clock_before_s) == 899, "up to the visit before the one with which a held one expires"

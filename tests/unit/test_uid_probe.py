@@ -2,12 +2,12 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from uniqdb.errors import StoreCorrupt
 from uniqdb.format import Database, FragmentView, seal_fragment
@@ -49,7 +49,7 @@ def fragment(uids: list[bytes], hashes: list[int], *, in_order: bool = False) ->
     if in_order:
         return columns
     blob = np.frombuffer(b"".join(uids), np.uint8)
-    return replace(columns, offsets=(query.starts - query.starts[0])[order].astype(np.uint32), blob=blob)
+    return structs.replace(columns, offsets=(query.starts - query.starts[0])[order].astype(np.uint32), blob=blob)
 
 
 @pytest.mark.parametrize("hash_of", [uniform, crowded, equal])

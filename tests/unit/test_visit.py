@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uniqdb.errors import UsageError
-from uniqdb.visit import DEFAULT_FIELDS, FieldSettings, Reason, check_one
+from uniqdb.field_settings import DEFAULT_FIELDS, FieldSettings
+from uniqdb.visit import Reason, check_one
 from uniqdb.visit_decoder import VisitDecoder, line_ends
 
 T = 1_468_244_384

@@ -1,56 +1,27 @@
-"""Decodes records in processes of their own: `python -m uniqdb.stream.decode_process FILE WORKER ...`.
+"""Decodes records in processes of their own: what `decode_program` starts calls `main`, with arguments FILE WORKER ...
 
 FILE is a descriptor, -1 for none; a WORKER is three: shared memory, a pipe to it, a pipe from it, as ``3-4-5``. For
 each worker but the last the program divides itself.
 
-Parent and worker share memory that is divided into slots. The parent puts blocks into a slot, or names a stretch of the
-file, and writes one line to the pipe; the worker puts what it found into the slot and answers with a line. A worker has
-no state beyond the settings of its first line, and ends when its pipe does, so also when the parent was killed.
+See `decode_jobs` for what it is asked. A worker has no state beyond the settings of its first line, and ends when its
+pipe does, so also when the parent was killed.
 """
 
 import mmap
 import os
+import select
 import sys
 from typing import IO
 
 import msgspec
 import numpy as np
 
+from uniqdb.field_settings import FieldSettings
+from uniqdb.stream.decode_jobs import FileJob, Job
+from uniqdb.stream.decode_program import SLOT_BYTES, SLOTS
 from uniqdb.uid_batch import UidBatch, as_batch
-from uniqdb.visit import FieldSettings, I64Array, Reason, Refused, Visits
+from uniqdb.visit import I64Array, Reason, Refused, Visits
 from uniqdb.visit_decoder import VisitDecoder, line_ends
-
-SLOT_BYTES = 32 * 2**20
-"""A job with more is not handed over."""
-SLOTS = 8
-
-
-class Section(msgspec.Struct, frozen=True, array_like=True):
-    """A block in a slot: its bytes ``[start, end)`` are so many records, a line each."""
-
-    start: int
-    end: int
-    records: int
-
-
-class Job(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The blocks in a slot. ``hash_seed``: of the store, where hashes of the uids are wanted."""
-
-    slot: int
-    sections: list[Section]
-    hash_seed: int | None = None
-
-
-class FileJob(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The lines that begin in ``[start, end)`` of the file, all of which were there when the job was made.
-
-    ``hash_seed``: as in `Job`.
-    """
-
-    slot: int
-    start: int
-    end: int
-    hash_seed: int | None = None
 
 
 class Stretch(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -85,6 +56,10 @@ class _Found(msgspec.Struct, frozen=True, array_like=True, gc=False):
     lines: list[int] | None
 
 
+_NICENESS = 5
+"""More processes than cores: the one that commits comes first, so that it need not go on alone in the end."""
+_PIECE_BYTES = 2**20
+_READ_ON_BYTES = 64 * 2**10
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(list[_Found | None])
 _STRETCHES = msgspec.msgpack.Decoder(Stretch)
@@ -152,39 +127,89 @@ def unpack_stretch(packed: memoryview) -> Stretch:
 
 
 class FileReader:
-    """Decodes stretches of one file where the system keeps it: copying it costs a tenth of decoding it.
+    """Decodes stretches of one file, read piece by piece into the same memory, which stays near the processor.
 
-    Should the file be shortened meanwhile, the system ends this process; the one that asked goes on by itself.
+    To look at the file where the system keeps it would be no faster, and end the process should it be shortened.
     """
 
-    def __init__(self, descriptor: int, decoder: VisitDecoder) -> None:
-        self._descriptor, self._decoder = descriptor, decoder
+    def __init__(self, descriptor: int, decoder: VisitDecoder, piece_bytes: int = _PIECE_BYTES) -> None:
+        self._descriptor, self._decoder, self._piece_bytes = descriptor, decoder, piece_bytes
+        self._memory = bytearray(piece_bytes)
 
     def stretch(self, start: int, end: int, hash_seed: int | None = None) -> Stretch | None:
         """The lines that begin in ``[start, end)``; None if the file is shorter, or the last one is too long."""
-        file_bytes = os.fstat(self._descriptor).st_size
-        if file_bytes < end:
-            return None
-        origin = max(start - 1, 0)  # a line begins at ``start`` if a line break stands before it
-        base = origin - origin % mmap.ALLOCATIONGRANULARITY
-        limit = min(file_bytes, end + self._decoder.settings.line_bytes_max + 1) - base
-        with mmap.mmap(self._descriptor, limit, mmap.MAP_SHARED, mmap.PROT_READ, offset=base) as mapped:
-            first = mapped.find(b"\n", origin - base, end - base) + 1 if start else 0
-            if start and not 0 < first < end - base:
-                return Stretch(end, end, 0, is_plain=True)
-            stop = mapped.find(b"\n", end - 1 - base, limit) + 1
-            if not stop:
+        position = max(start - 1, 0)  # of the memory; a line begins at ``start`` if a line break stands before it
+        begun = None if start else 0
+        first, read, pieces = 0, 0, _Pieces(self._decoder, hash_seed)
+        while position + read < end:
+            size_bytes = min(self._piece_bytes, end - position - read)
+            if self._read(position + read, read, size_bytes) < size_bytes:
                 return None
-            with memoryview(mapped) as view, view[first:stop] as block:
-                return self._decoded(base + first, block, hash_seed)
+            read += size_bytes
+            if begun is None:
+                first = self._memory.find(b"\n", 0, read) + 1
+                if not first or position + first == end:
+                    continue
+                begun = position + first
+            is_last = position + read == end
+            stop = self._read_to_line_end(position, read) if is_last else self._memory.rfind(b"\n", first, read) + 1
+            if is_last and not stop:
+                return None
+            if stop:
+                with memoryview(self._memory) as view, view[first:stop] as piece:
+                    pieces.add(piece)
+                rest = self._memory[stop:read]
+                self._memory[: len(rest)] = rest
+                position, first, read = position + stop, 0, len(rest)
+        return Stretch(end, end, 0, is_plain=True) if begun is None else pieces.stretch(begun, position)
 
-    def _decoded(self, first: int, block: memoryview, hash_seed: int | None) -> Stretch:
-        ends = line_ends(block)
-        visits = self._decoder.plain(block, ends, hash_seed)
-        bounds = first, first + len(block), len(ends)
-        if visits is None:
-            return Stretch(*bounds, is_plain=False)
-        return Stretch(*bounds, True, *_columns_of(visits))
+    def _read_to_line_end(self, position: int, read: int) -> int:
+        """Go on reading to the end of the line of the last byte that was read; where that is, 0 if it is not found."""
+        searched, limit = read - 1, read + self._decoder.settings.line_bytes_max
+        while not (stop := self._memory.find(b"\n", searched, read) + 1):
+            more = self._read(position + read, read, _READ_ON_BYTES) if read <= limit else 0
+            if not more:
+                return 0
+            searched, read = read, read + more
+        return stop
+
+    def _read(self, position: int, at: int, size_bytes: int) -> int:
+        """Read from a position of the file into memory; how many bytes there were."""
+        if len(self._memory) < at + size_bytes:
+            self._memory.extend(bytes(at + size_bytes - len(self._memory)))
+        read = 0
+        with memoryview(self._memory) as view:
+            while read < size_bytes:
+                with view[at + read : at + size_bytes] as rest:
+                    some = os.preadv(self._descriptor, [rest], position + read)
+                if not some:
+                    break
+                read += some
+        return read
+
+
+class _Pieces:
+    """What was decoded of a stretch."""
+
+    def __init__(self, decoder: VisitDecoder, hash_seed: int | None) -> None:
+        self._decoder, self._hash_seed = decoder, hash_seed
+        self._lines, self._is_plain = 0, True
+        self._columns: list[tuple[bytes, bytes, bytes, bytes]] = []
+
+    def add(self, piece: memoryview) -> None:
+        """The next lines."""
+        ends = line_ends(piece)
+        self._lines += len(ends)
+        visits = self._decoder.plain(piece, ends, self._hash_seed) if self._is_plain else None
+        self._is_plain = visits is not None
+        if visits is not None:
+            self._columns.append(_columns_of(visits))
+
+    def stretch(self, first: int, end: int) -> Stretch:
+        """All of them together."""
+        if not self._is_plain:
+            return Stretch(first, end, self._lines, is_plain=False)
+        return Stretch(first, end, self._lines, True, *map(b"".join, zip(*self._columns, strict=True)))
 
 
 def serve(memory: mmap.mmap, jobs: IO[bytes], answers: IO[bytes], file: int | None = None) -> None:
@@ -196,7 +221,11 @@ def serve(memory: mmap.mmap, jobs: IO[bytes], answers: IO[bytes], file: int | No
     reader = None if file is None else FileReader(file, decoder)
     answers.write(b"%d\n" % os.getpid())
     answers.flush()
+    parent = select.poll()
+    parent.register(jobs, 0)
     for line in jobs:
+        if parent.poll(0):  # it has hung up: nobody waits for what is still in the pipe
+            return
         job = msgspec.json.decode(line, type=Job | FileJob)
         at = job.slot * SLOT_BYTES
         if isinstance(job, Job):
@@ -225,8 +254,11 @@ def work(own: list[int], others: list[list[int]], file: int | None) -> None:
         serve(shared, jobs_file, answers_file, file)
 
 
-def main(file: int, workers: list[list[int]]) -> None:
+def main() -> None:
     """Divide, and work."""
+    os.nice(_NICENESS)
+    file = int(sys.argv[1])
+    workers = [list(map(int, one.split("-"))) for one in sys.argv[2:]]
     given = None if file < 0 else file
     children: list[int] = []
     for number, own in enumerate(workers[:-1]):
@@ -241,10 +273,3 @@ def main(file: int, workers: list[list[int]]) -> None:
     for child in children:
         os.waitpid(child, 0)
     os._exit(0)  # there is nothing to be tidied up, and somebody waits
-
-
-if __name__ == "__main__":
-    import gc
-
-    gc.disable()  # a job makes ten thousands of objects and no cycles
-    main(int(sys.argv[1]), [list(map(int, one.split("-"))) for one in sys.argv[2:]])

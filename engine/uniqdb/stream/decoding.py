@@ -9,10 +9,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from uniqdb.field_settings import FieldSettings
 from uniqdb.stream.decode_helper import PATIENCE_S, DecodeHelper, start_helpers
-from uniqdb.stream.decode_process import SLOT_BYTES, SLOTS, unpack, visits_of
+from uniqdb.stream.decode_process import unpack, visits_of
+from uniqdb.stream.decode_program import SLOT_BYTES, SLOTS
 from uniqdb.stream.kafka_batch import PartitionBatch
-from uniqdb.visit import FieldSettings, Visits
+from uniqdb.visit import Visits
 from uniqdb.visit_decoder import VisitDecoder
 
 MANY_RECORDS = 2_000

@@ -1,13 +1,12 @@
 """Drives a source through the engine: read, decode, commit visits together with the position.
 
-Here, and in the command line, is the only wall clock; the engine itself takes times as values.
+The only wall clock is among the options of a run, and in the command line; the engine itself takes times as values.
 """
 
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -19,85 +18,22 @@ from uniqdb.errors import InputRefused
 from uniqdb.intake import Intake, Place, open_intake
 from uniqdb.limits import (
     COMMIT_INTERVAL_S,
-    COMMIT_VISITS,
     COMMIT_VISITS_MAX,
     NO_VISIT_RECORDS,
     SCATTERED_COMMIT_FACTOR,
 )
 from uniqdb.meta import SourceRow, read_source
 from uniqdb.quarantine import Quarantined
-from uniqdb.recent_times import DEFAULT_LIMITS, EventTimeLimits
 from uniqdb.snapshot import Snapshot
 from uniqdb.store import ReadView
-from uniqdb.stream.file_source import Damage, FileSource, SourceOptions, open_source
+from uniqdb.stream.file_source import Damage, FileSource, open_source
 from uniqdb.stream.hints import explain_no_visit
+from uniqdb.stream.ingest_options import IngestOptions, IngestSummary, Progress
 from uniqdb.stream.line_block import LineBlock
 from uniqdb.stream.live_runs import LiveRuns
-from uniqdb.visit import DEFAULT_FIELDS, FieldSettings, Reason, Refused, Visits
+from uniqdb.visit import Reason, Refused, Visits
 from uniqdb.visit_decoder import VisitDecoder
 from uniqdb.writer import Commit
-
-
-@dataclass(frozen=True, slots=True)
-class IngestOptions:
-    """How a file is read. ``fields`` and ``limits`` decide what counts, and are stored with the source."""
-
-    fields: FieldSettings = DEFAULT_FIELDS
-    commit_visits: int = COMMIT_VISITS
-    """Commit after so many records (1 to 1,000,000), or when a slow input has let a second pass. Four times as many are
-    committed at once while hardly anybody comes again, ten times as many visits in no order at all."""
-    strict: bool = False
-    """Refuse the input at its first bad record."""
-    again: bool = False
-    """Read a known file anew, as another source: visits are counted once more, visitors are not."""
-    source_name: str = ""
-    """Name of the source, instead of the file's identity."""
-    limits: EventTimeLimits = DEFAULT_LIMITS
-    """How far from the clock of its source a visit may lie and count at once."""
-    wall_clock: Callable[[], float] = time.time
-    """Unix seconds: a visit more than a day after this moment is implausible."""
-    processes: int | None = None
-    """How many other processes decode a plain file of 16 MiB or more (0 to 4); None: one per core, none on one core."""
-    serve_requests: bool = False
-    """Between commits carry out what other processes ask for (see `uniqdb.requests`). Only where one thread at a time
-    reads sources into the engine: a request may concern any of them."""
-
-    def source_options(self, *, follow: bool = False) -> SourceOptions:
-        """What of this concerns opening a source."""
-        return SourceOptions(self.fields, self.again, self.source_name, follow, self.limits, self.processes)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far this run is. ``total_bytes`` is None for a pipe and for compressed input."""
-
-    visits: int
-    refused: int
-    position_bytes: int
-    total_bytes: int | None
-    elapsed_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class IngestSummary:
-    """What this run did; everything in it is committed.
-
-    ``refusal`` is not None if the input could not be decoded to its end: what came before counts.
-    """
-
-    source: str
-    records: int
-    visits: int
-    refused: dict[str, int]
-    commits: int
-    elapsed_s: float
-    resumed_at_bytes: int
-    finished_before: bool
-    interrupted: bool
-    position_bytes: int
-    refusal: InputRefused | None = None
-    held: int = 0
-    """Visits that are neither counted nor refused yet."""
 
 
 def ingest_file(
@@ -155,12 +91,11 @@ def _checked(options: IngestOptions) -> IngestOptions:
     )
 
 
-@dataclass(slots=True)
-class _Pending:
+class _Pending(msgspec.Struct):
     """Decoded but not committed; the visits themselves are in the intake."""
 
-    times_s: list[np.ndarray] = field(default_factory=list)
-    refused: list[Quarantined] = field(default_factory=list)
+    times_s: list[np.ndarray] = msgspec.field(default_factory=list)
+    refused: list[Quarantined] = msgspec.field(default_factory=list)
     lines: int = 0
 
 

@@ -7,18 +7,17 @@ while less was there, it grows with what is read, so that two files with the sam
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 from xxhash import xxh3_128_hexdigest
 
 from uniqdb.errors import InputRefused
+from uniqdb.field_settings import FieldSettings
 from uniqdb.limits import HEAD_BYTES
 from uniqdb.meta import SourceRow, read_sources
 from uniqdb.recent_times import EventTimeLimits
 from uniqdb.store import ReadView
-from uniqdb.visit import FieldSettings
 
 FILE_KIND, NAMED_KIND = "file", "named"
 _ROTATION = re.compile(r"(?:\.\d{1,4}|[-.]\d{4}-?\d{2}-?\d{2}(?:[-_T]?\d{2,6})?)$")
@@ -41,8 +40,7 @@ def base_name(name: str) -> str:
         kept = shorter
 
 
-@dataclass(frozen=True, slots=True)
-class FileFacts:
+class FileFacts(msgspec.Struct, frozen=True):
     """What the system says about an open file, and how it begins (decoded)."""
 
     path: str

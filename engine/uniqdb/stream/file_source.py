@@ -3,9 +3,9 @@
 Plain or compressed, the bytes come from one place (`byte_stream`); positions are those of the decoded bytes.
 """
 
+import os
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -13,12 +13,14 @@ import numpy as np
 from xxhash import xxh3_64
 
 from uniqdb.errors import InputRefused
+from uniqdb.field_settings import FieldSettings
 from uniqdb.limits import HEAD_BYTES
 from uniqdb.meta import SourceRow
 from uniqdb.recent_times import DEFAULT_LIMITS, EventTimeLimits
 from uniqdb.store import ReadView
 from uniqdb.stream.byte_stream import SILENCE, ByteStream, open_stream
 from uniqdb.stream.compression import Damaged
+from uniqdb.stream.file_ahead import start_for
 from uniqdb.stream.file_identity import (
     FILE_KIND,
     NAMED_KIND,
@@ -32,15 +34,14 @@ from uniqdb.stream.file_identity import (
     printable_name,
     with_head,
 )
-from uniqdb.stream.file_stretches import WORTH_BYTES, FileStretches, processes_for
+from uniqdb.stream.file_stretches import FileStretches
 from uniqdb.stream.line_block import LineBlock, cut
-from uniqdb.visit import FieldSettings
+from uniqdb.stream.stretch_jobs import StretchJobs
 
 STDIN_NAME = "-"
 
 
-@dataclass(frozen=True, slots=True)
-class SourceOptions:
+class SourceOptions(msgspec.Struct, frozen=True):
     """How a source is opened."""
 
     fields: FieldSettings
@@ -53,10 +54,11 @@ class SourceOptions:
     limits: EventTimeLimits = DEFAULT_LIMITS
     processes: int | None = None
     """How many other processes decode a large plain file; None: one per core."""
+    begun: StretchJobs | None = None
+    """Those that decode the file from its beginning already."""
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(msgspec.Struct, frozen=True):
     """Where an input could not be decoded further: the position and number (from 0) of the line that it cut off."""
 
     position: int
@@ -94,6 +96,10 @@ class FileSource:
         position, line = self.row.position_bytes, self.row.lines
         carry = b""
         try:
+            if self._stretches is not None and self._stretches.is_begun:
+                for block in self._by_processes(position, line, lines_max, 0):
+                    yield block
+                    position, line = position + block.size_bytes, line + block.lines
             rest = self._skip_to(position)
             while chunk := rest or self._read():
                 if chunk is SILENCE:
@@ -106,10 +112,9 @@ class FileSource:
                     yield block
                     position, line = position + block.size_bytes, line + block.lines
                 if whole and self._stretches is not None and self._stretches.is_ready():
-                    for block in self._stretches.blocks(position, line, lines_max, whole / data.count(b"\n")):
+                    for block in self._by_processes(position, line, lines_max, whole / data.count(b"\n")):
                         yield block
                         position, line = position + block.size_bytes, line + block.lines
-                    self._end_processes()
                     carry, self._at_bytes = b"", position - self.stream.seek(position)
                 if len(carry) > self.row.line_bytes_max:
                     begun, carry = carry, b""
@@ -122,20 +127,32 @@ class FileSource:
         if carry:
             yield LineBlock(carry + b"\n", position, line, 1, len(carry), np.array([len(carry)]))
 
-    def decode_by(self, processes: int, fields: FieldSettings) -> None:
-        """Have other processes decode it, where that is worth while: a plain file of which much is left."""
-        total_bytes = self.stream.total_bytes
-        if not processes or total_bytes is None or total_bytes - self.row.position_bytes < WORTH_BYTES:
-            return
-        try:
-            self._stretches = FileStretches(self.stream.descriptor, fields, processes)
-        except OSError:  # too many processes, no memory: it goes without
-            self._stretches = None
+    def decode_by(self, options: SourceOptions) -> None:
+        """Have other processes decode it, where that is worth while: a plain file of which much is left.
+
+        Those that have begun are ended where something else is wanted.
+        """
+        begun = options.begun
+        if begun is not None:
+            is_wanted = not self.row.position_bytes and self.stream.total_bytes is not None
+            if is_wanted and os.path.sameopenfile(begun.descriptor, self.stream.descriptor):
+                self._stretches = FileStretches(begun)
+                return
+            begun.close()
+        if self.stream.total_bytes is not None:
+            ahead = start_for(self.stream.descriptor, self.row.position_bytes, options.processes)
+            self._stretches = None if ahead is None else FileStretches(StretchJobs(ahead, options.fields))
 
     def want_hashes(self, hash_seed: int | None) -> None:
         """Have those processes work out the hashes of uids for the store of this seed, or (None) stop doing so."""
         if self._stretches is not None:
             self._stretches.hash_seed = hash_seed
+
+    def _by_processes(self, position: int, line: int, lines_max: int, line_bytes: float) -> Iterator[LineBlock]:
+        """See `FileStretches.blocks`; they end with it."""
+        if self._stretches is not None:
+            yield from self._stretches.blocks(position, line, lines_max, line_bytes)
+        self._end_processes()
 
     def _end_processes(self) -> None:
         stretches, self._stretches = self._stretches, None
@@ -212,7 +229,7 @@ def open_source(view: ReadView, path: str | Path, options: SourceOptions) -> Fil
     try:
         source = _positioned(view, path, stream, options)
         if not options.follow:
-            source.decode_by(processes_for(options.processes), options.fields)
+            source.decode_by(options)
         return source
     except BaseException:
         stream.close()

@@ -10,60 +10,45 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from uniqdb.limits import DECODE_PROCESSES_MAX
-from uniqdb.stream.decode_helper import PATIENCE_S, start_helpers
-from uniqdb.stream.decode_process import SLOTS, Stretch, unpack_stretch
+from uniqdb.stream.decode_process import Stretch, unpack_stretch
 from uniqdb.stream.line_block import LineBlock, cut
+from uniqdb.stream.stretch_jobs import StretchJobs
 from uniqdb.uid_batch import joined
-from uniqdb.visit import FieldSettings, I64Array, Visits
+from uniqdb.visit import I64Array, Visits
 
-WORTH_BYTES = 16 * 2**20
-"""With so much of a file to read it is worth starting processes."""
-_STRETCH_BYTES_MAX, _STRETCH_BYTES_MIN = 4 * 2**20, 64 * 2**10
-_STRETCHES_PER_BLOCK = 4
 _NO_ENDS: I64Array = np.empty(0, np.int64)
-
-
-def _usable_cores() -> int:
-    """How many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def processes_for(wanted: int | None) -> int:
-    """How many processes decode; ``wanted`` None: one per core, none where there is only one."""
-    cores = _usable_cores()
-    return min((cores if cores > 1 else 0) if wanted is None else wanted, DECODE_PROCESSES_MAX)
 
 
 class FileStretches:
     """Decodes one file by other processes. `close` it."""
 
-    def __init__(self, descriptor: int, fields: FieldSettings, processes: int) -> None:
-        """Start so many processes. Raises OSError."""
-        self._descriptor = descriptor
+    def __init__(self, jobs: StretchJobs) -> None:
+        self._jobs = jobs
         self.hash_seed: int | None = None
         """Of the store for which the processes work out hashes from now on; None: they do not."""
-        self._helpers = start_helpers(fields, processes, descriptor)
 
     def is_ready(self) -> bool:
         """Whether all of them have come up; this does not wait."""
-        return bool(self._helpers) and all(one.is_ready() for one in self._helpers)
+        return self._jobs.is_ready()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether they decode the file from its beginning already."""
+        return self._jobs.is_begun
 
     def close(self) -> None:
         """End the processes."""
-        helpers, self._helpers = self._helpers, []
-        if helpers:
-            helpers[0].close()  # with it the others
+        self._jobs.close()
 
     def blocks(self, position: int, line: int, lines_max: int, line_bytes: float) -> Iterator[LineBlock]:
         """Blocks of about ``lines_max`` lines from ``position`` on, where a line begins, as far as they can be had.
 
         ``line_bytes``: how long a line usually is. Whatever follows the last block is for the caller to read.
         """
-        size_bytes = _stretch_bytes(line_bytes, lines_max)
-        end = os.fstat(self._descriptor).st_size
+        if not self._jobs.is_begun:
+            self._jobs.begin(position, lines_max, line_bytes)
         parts: list[Stretch] = []
-        for one in self._stretches(position, end, size_bytes):
+        for one in self._stretches():
             if one.first == one.end:
                 continue
             if (parts[-1].end if parts else position) != one.first:
@@ -86,19 +71,10 @@ class FileStretches:
         if parts:
             yield self._block(parts, line)
 
-    def _stretches(self, position: int, end: int, size_bytes: int) -> Iterator[Stretch]:
+    def _stretches(self) -> Iterator[Stretch]:
         """What the processes find, in order; it ends early where one of them cannot go on."""
-        wanted = range(position, end - size_bytes + 1, size_bytes)
-        helpers = self._helpers
-        under_way = len(helpers) * SLOTS
-        submitted = 0
-        for number in range(len(wanted)):
-            while submitted < min(len(wanted), number + under_way):
-                start = wanted[submitted]
-                if not helpers[submitted % len(helpers)].submit_stretch(start, start + size_bytes, self.hash_seed):
-                    return
-                submitted += 1
-            packed = helpers[number % len(helpers)].result(PATIENCE_S)
+        for number in range(len(self._jobs.stretches)):
+            packed = self._jobs.result(number, self.hash_seed)
             if not packed:
                 return
             yield unpack_stretch(packed)
@@ -114,13 +90,7 @@ class FileStretches:
 
     def _read(self, start: int, end: int) -> bytes:
         parts: list[bytes] = []
-        while start < end and (part := os.pread(self._descriptor, end - start, start)):
+        while start < end and (part := os.pread(self._jobs.descriptor, end - start, start)):
             parts.append(part)
             start += len(part)
         return b"".join(parts)
-
-
-def _stretch_bytes(line_bytes: float, lines_max: int) -> int:
-    """So many bytes that a few stretches, with lines of this length, have ``lines_max`` lines."""
-    wanted = int(line_bytes * lines_max / _STRETCHES_PER_BLOCK)
-    return max(_STRETCH_BYTES_MIN, min(wanted, _STRETCH_BYTES_MAX))

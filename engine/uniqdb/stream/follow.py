@@ -19,8 +19,9 @@ from uniqdb.engine import Engine
 from uniqdb.errors import InputRefused, NotFound, UsageError
 from uniqdb.limits import PIPE_SILENCE_S
 from uniqdb.stream.byte_stream import open_stream
-from uniqdb.stream.driver import IngestOptions, IngestSummary, Progress, SourceRun, open_run
+from uniqdb.stream.driver import SourceRun, open_run
 from uniqdb.stream.file_identity import FileFacts, base_name, find_file, printable_name
+from uniqdb.stream.ingest_options import IngestOptions, IngestSummary, Progress
 from uniqdb.stream.line_block import LineBlock
 from uniqdb.stream.live_runs import LiveRuns
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from uniqdb.errors import InputRefused
+from uniqdb.field_settings import FieldSettings
 from uniqdb.limits import EVENT_TIME_S_MAX, EVENT_TIME_S_MIN
 from uniqdb.quarantine import Quarantined
-from uniqdb.visit import FieldSettings
 
 _KEYS_SHOWN = 12
 _EXAMINED = 100

@@ -1,14 +1,14 @@
 """Whole lines of a source, on their way from the input to the decoder."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from uniqdb.visit import I64Array, Visits
 from uniqdb.visit_decoder import line_ends
 
 
-@dataclass(slots=True)
-class LineBlock:
+class LineBlock(msgspec.Struct):
     """Whole lines of a source, or none while it is silent.
 
     ``start`` is the source's position of the first byte, ``line`` counts from 0, ``ends`` are the positions of the line

@@ -7,6 +7,7 @@ import numpy as np
 from xxhash import xxh3_64_hexdigest, xxh3_128_digest
 
 from uniqdb.clock import Arrival, arrival_delay_s, closing_clock_s, is_idle, recent_delays_s
+from uniqdb.field_settings import FieldSettings
 from uniqdb.intake import Intake, Place, Taken, open_intake
 from uniqdb.limits import RECENT_VISITS
 from uniqdb.meta import KafkaPlace, SourceRow, read_source
@@ -15,7 +16,7 @@ from uniqdb.recent_times import EventTimeLimits
 from uniqdb.store import ReadView
 from uniqdb.stream.file_identity import new_row
 from uniqdb.stream.kafka_batch import PartitionBatch
-from uniqdb.visit import FieldSettings, I64Array, Reason, Visits, plausible
+from uniqdb.visit import I64Array, Reason, Visits, plausible
 from uniqdb.visit_decoder import VisitDecoder
 
 KAFKA_KIND = "kafka"

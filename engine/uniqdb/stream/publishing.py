@@ -3,7 +3,8 @@
 import datetime
 import time
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec import structs
 
 from uniqdb.engine import Engine
 from uniqdb.errors import CommitFailed, KafkaUnreachable, WindowNotKept
@@ -69,7 +70,7 @@ class Publishing:
                 self._worked_out_at_s[key] = now_s
         if not_kept:
             try:
-                self._engine.write(replace(nothing(), not_due=not_kept))
+                self._engine.write(structs.replace(nothing(), not_due=not_kept))
             except CommitFailed:  # there is no room for it now; they are looked at again
                 self._log.say(
                     "not kept",

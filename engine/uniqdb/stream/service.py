@@ -10,10 +10,10 @@ import datetime
 import gc
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from uniqdb.engine import Engine
 from uniqdb.errors import KafkaUnreachable, PublishRefused, TopicMissing
@@ -333,7 +333,7 @@ class StreamService:
             self._confirmed_at_s = now.monotonic_s
         left_out = self._left_out()
         acknowledged = self._publishing.acknowledged
-        commit = replace(nothing(), published=acknowledged, windows=windows or [], is_publishing=is_publishing)
+        commit = structs.replace(nothing(), published=acknowledged, windows=windows or [], is_publishing=is_publishing)
         rows: dict[int, SourceRow] = {}
         for number, one in self._partitions.items():
             is_left_out = number in left_out

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from uniqdb.field_settings import DEFAULT_FIELDS, FieldSettings
 from uniqdb.limits import COMMIT_VISITS, IDLE_TIMEOUT_S
 from uniqdb.recent_times import DEFAULT_LIMITS, EventTimeLimits
 from uniqdb.stream.emission import DEFAULT_RULES, EmissionRules
 from uniqdb.stream.observer import SILENT, Observer
-from uniqdb.visit import DEFAULT_FIELDS, FieldSettings
 
 
 @dataclass(frozen=True, slots=True)
