@@ -382,3 +382,17 @@ def test_renumbering_leaves_out_whom_nobody_needs(store_path: Path) -> None:
         db.add_many([T, T], ["last-year-3", "visitor-000000"])
         model.add([T, T], ["last-year-3", "visitor-000000"])
         assert db.count_between(T, T + 60).count == len(model.union(T, T + 60)), "who was dropped and returns is new"
+
+
+def test_questions_are_answered_when_everybody_of_a_year_was_forgotten(store_path: Path) -> None:
+    """Renumbered, the store looks as if nobody had ever been removed, and the year has an empty set."""
+    year_s = 366 * DAY_S
+    with uniqdb.open(store_path, options=options()) as db:
+        db.add_many([T, T + 60, T + year_s], ["ann", "bob", "cid"])
+        forget(db, ["ann", "bob"])
+    compact(store_path, options(), renumber=True)
+    for read_only in (False, True):
+        with uniqdb.open(store_path, options=options(), read_only=read_only) as db:
+            assert [db.check_if_uid_exists(uid) for uid in ("ann", "bob", "cid")] == [False, False, True]
+            assert db.check_many(["cid", "ann"]) == [True, False]
+            assert (db.count("2016").count, db.count("2017").count) == (0, 1)
