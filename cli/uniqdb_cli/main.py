@@ -1,6 +1,7 @@
 """The ``uniqdb`` command: its commands, and how each way to fail ends."""
 
 import errno
+import gc
 import os
 import sys
 from typing import Annotated, Any
@@ -190,4 +191,9 @@ def run(platform: str = sys.platform) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     prepare_completion()
-    app(prog_name="uniqdb")
+    # Nothing here does linear algebra; its threads would look for some for a tenth of a second.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        app(prog_name="uniqdb")
+    finally:
+        gc.freeze()  # the process ends: to look for garbage among all that was loaded would take 30 ms
