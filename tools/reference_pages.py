@@ -28,10 +28,22 @@ What `import uniqdb` offers, in the words of the docstrings. Event times are Uni
 a `Moment` is Unix seconds, an aware datetime, a date, or a text such as `2016-07-11`. {WRITTEN}.
 
 """
-FIRST = ("open", "create", "Engine", "Snapshot", "UidSet", "CountRecord", "Verdict", "Granularity", "OpenOptions")
+FIRST = (
+    "open",
+    "create",
+    "ingest",
+    "Engine",
+    "Snapshot",
+    "UidSet",
+    "CountRecord",
+    "Verdict",
+    "Granularity",
+    "OpenOptions",
+)
 """In this order; then the other names by the alphabet, the errors last."""
 INSIDE = {
     "Engine": {"write", "change", "mark_live", "wait_for", "leave", "close_due", "now_s", "zone"},
+    "IngestOptions": {"source_options"},
     "Snapshot": {"seen", "is_seen", "find_out", "seen_between", "span"},
 }
 """Methods that the ingest driver, the service and the upkeep of a store use; no promise is made about them."""
@@ -39,7 +51,7 @@ INSIDE = {
 
 def module_of(name: str) -> ast.Module:
     home = uniqdb._HOMES.get(name, "errors")
-    return ast.parse((ROOT / "engine" / "uniqdb" / f"{home}.py").read_text("utf-8"))
+    return ast.parse((ROOT / "engine" / "uniqdb" / f"{home.replace('.', '/')}.py").read_text("utf-8"))
 
 
 def definition_of(name: str) -> ast.ClassDef | ast.FunctionDef:

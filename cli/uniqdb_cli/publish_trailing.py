@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from msgspec import structs
 
 from uniqdb_cli.kafka_config import assert_client, emission_rules, kafka_settings
 from uniqdb_cli.output import say
@@ -85,6 +84,8 @@ def day_of(text: str | None, zone: "CalendarZone") -> "datetime.date | None":
 
 
 def _publish(engine: "Engine", settings: Settings, day: "datetime.date | None", *, take_over: bool) -> int:
+    from msgspec import structs
+
     from uniqdb.stream.kafka_settings import KafkaHooks
     from uniqdb.stream.publisher import Publisher
     from uniqdb.stream.publishing import EVERYTHING, Publishing

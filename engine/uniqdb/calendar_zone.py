@@ -7,13 +7,11 @@ Every boundary is an instant, an int of Unix seconds and a multiple of 60. Membe
 - A day starts at the instant of ``datetime(year, month, day, tzinfo=zone, fold=0)``; if that label was
   skipped, Python takes the offset before the change (PEP 495). Where a whole date was skipped (Apia,
   2011-12-30) it starts together with the next one: a date of length zero, which has no bucket.
-- Hours run from the day's start to the next instant whose local minute is 0, and end with the day at the
-  latest.
+- Hours run from the day's start to the next instant whose local minute is 0, and end with the day at the latest.
 - ISO weeks, months and years start with their first day.
 
-The calendar covers the local dates 1999-01-01 to 9999-12-31: event times are at least 2000-01-01T00:00:00Z,
-which is still 1999 in half of the world. Offsets and changes of offset in that time are whole minutes, which
-is checked.
+The calendar covers the local dates 1999-01-01 to 9999-12-31: event times are at least 2000-01-01T00:00:00Z, which is
+still 1999 in half of the world. Offsets and changes of offset in that time are whole minutes, which is checked.
 """
 
 import difflib
@@ -61,13 +59,14 @@ class CalendarZone:
     Equal inputs give equal answers in every process. Objects are safe to use from several threads.
     """
 
+    _fixed_offset_s: int | None = None
+
     def __init__(self, name: str, tzif_bytes: bytes) -> None:
         """Raises `ValueError` or `struct.error` for bytes that are not TZif; `from_tzif` translates them."""
         self.name = name
         self.tzif_bytes = tzif_bytes
         self.zone_info = zoneinfo.ZoneInfo.from_file(io.BytesIO(tzif_bytes), key=name)
         self._listed_changes_s = _listed_changes_s(tzif_bytes)
-        self._fixed_offset_s: int | None = None
         # Files list changes of name only, too, and often a last one at 2**31 - 1 that changes nothing.
         changes_s = [at for at in self._listed_changes_s if self._offset_s(at) != self._offset_s(at - 1)]
         self._refuse_seconds(np.array(changes_s, dtype=np.int64))
@@ -201,10 +200,7 @@ class CalendarZone:
         return max(self.start_s, self._start_of_ordinal(day.toordinal() + 1))
 
     def isoformat(self, time_s: int) -> str:
-        """The local label of an instant with its offset, such as ``2016-07-11T13:39:00+00:00``.
-
-        Only the very end of the calendar gets a year of five digits.
-        """
+        """Its local label and offset, as ``2016-07-11T13:39:00+00:00``; five digits only for the very end."""
         if time_s == self.end_s:
             return "10000-01-01" + self.isoformat(time_s - _DAY_S)[10:]
         return datetime.fromtimestamp(time_s, self.zone_info).isoformat()

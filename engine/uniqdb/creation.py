@@ -24,7 +24,7 @@ def create(path: str | os.PathLike[str], *, timezone: str = "UTC") -> None:
 
 def write_new_store(where: Path, timezone: str) -> None:
     """An empty store in the time zone of this name."""
-    write_empty_store(where, CalendarZone.from_name(timezone), str(uuid.uuid4()), int.from_bytes(os.urandom(8)))
+    write_empty_store(where, CalendarZone.from_name(timezone), str(uuid.uuid4()), new_hash_seed())
 
 
 def write_empty_store(where: Path, zone: CalendarZone, store_uuid: str, hash_seed: int) -> None:
@@ -35,3 +35,8 @@ def write_empty_store(where: Path, zone: CalendarZone, store_uuid: str, hash_see
     write_row(changes, Database.META, STATE_KEY, StateRow())
     first_rows(changes)
     create_store(where, row.store_uuid, changes)
+
+
+def new_hash_seed() -> int:
+    """The seed by which a new store hashes uids: 64 bits that nobody can foresee."""
+    return int.from_bytes(os.urandom(8))

@@ -1,9 +1,8 @@
 """The six calendar resolutions and the fixed interval that belongs to one of them."""
 
 import enum
+from dataclasses import dataclass
 from typing import Self
-
-import msgspec
 
 from uniqdb.errors import UsageError
 
@@ -60,7 +59,8 @@ _COARSER: dict[Granularity, tuple[Granularity, ...]] = {
 }
 
 
-class Bucket(msgspec.Struct, frozen=True, order=True):
+@dataclass(frozen=True, slots=True, order=True)
+class Bucket:
     """One fixed interval of the store's calendar: ``[start_s, end_s)`` in Unix seconds, whole minutes.
 
     Made by `CalendarZone`; two buckets of one zone are equal exactly when granularity and start are.

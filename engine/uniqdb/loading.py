@@ -12,6 +12,7 @@ from uniqdb.again import Standing, next_standing
 from uniqdb.assembly import Assembly, NewStore
 from uniqdb.calendar_zone import CalendarZone
 from uniqdb.content import Content
+from uniqdb.creation import new_hash_seed
 from uniqdb.dump_reading import HINT, DumpContent
 from uniqdb.errors import FormatUnsupported, InputRefused, StoreCorrupt, UsageError, WindowNotKept
 from uniqdb.granularity import Granularity
@@ -71,9 +72,7 @@ def load(
     head = content.head
     known = [Standing(head.epoch, head.state.commit_number, 0)]
     store_uuid = str(uuid.uuid4()) if how.as_new else head.store_uuid
-    new = NewStore(
-        store_uuid, zone, int.from_bytes(os.urandom(8)), next_standing(how.now_s, known, is_complete=True), how.sizes
-    )
+    new = NewStore(store_uuid, zone, new_hash_seed(), next_standing(how.now_s, known, is_complete=True), how.sizes)
     with new_store(target, Manifest(store_uuid)) as fresh:
         assembly = Assembly(fresh, fresh.directory, new, on_progress)
         with _refusals():

@@ -14,6 +14,7 @@ from uniqdb.again import Standing, next_standing
 from uniqdb.assembly import Assembly, NewStore
 from uniqdb.audit import AUDIT_PREFIX, ErasureRow
 from uniqdb.content import PARTS, Content, StoreContent
+from uniqdb.creation import new_hash_seed
 from uniqdb.errors import UsageError, WindowNotKept
 from uniqdb.format import Database
 from uniqdb.manifest import Manifest
@@ -74,7 +75,7 @@ def merge_stores(
         standings = [Standing(one.head.epoch, one.head.state.commit_number, one.layout) for one in contents]
         standing = next_standing(how.now_s, standings, is_complete=True)
         state, through_s = _joined_state(contents, sources, how)
-        new = NewStore(str(uuid.uuid4()), contents[0].head.zone(), int.from_bytes(os.urandom(8)), standing, how.sizes)
+        new = NewStore(str(uuid.uuid4()), contents[0].head.zone(), new_hash_seed(), standing, how.sizes)
         with new_store(target, Manifest(new.store_uuid)) as fresh:
             assembly = Assembly(fresh, fresh.directory, new, on_progress)
             assembly.uids([*contents])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from uniqdb.calendar_zone import CalendarZone
+from uniqdb.creation import new_hash_seed
 from uniqdb.engine import open as open_store
 from uniqdb.errors import InputRefused, SharedVisitors, UsageError
 from uniqdb.meta import KafkaPlace, read_sources, read_store_row
@@ -155,7 +156,7 @@ class StoreSum:
         Cost: every dictionary is read once, about a microsecond for each uid; twice the bytes of all uids in files in
         ``folder``; memory: some 100 MB. Raises SharedVisitors, with a number but no uid in its message.
         """
-        runs = SortedUids(folder, int.from_bytes(os.urandom(8)), self.sizes)
+        runs = SortedUids(folder, new_hash_seed(), self.sizes)
         total = 0
         for part in self.parts:
             view, dictionary = part.snapshot.answers.view, UidDictionary(part.hash_seed)

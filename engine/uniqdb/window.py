@@ -11,10 +11,9 @@ import math
 import operator
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import SupportsIndex
-
-import msgspec
 
 from uniqdb.calendar_zone import YEAR_MIN, CalendarZone
 from uniqdb.errors import UsageError, WindowNotKept
@@ -48,7 +47,8 @@ IsKept = Callable[[Bucket], bool]
 """Whether the members of a bucket are kept, so that it can be part of a cover."""
 
 
-class TrailingWindow(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class TrailingWindow:
     """The last `length` days, hours or minutes, the current one included. `unit` is DAY, HOUR or MINUTE."""
 
     length: int

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from random import Random
-from types import SimpleNamespace
 from typing import Any
 
 import lmdb  # to make LMDB refuse
@@ -166,7 +165,7 @@ class World:
             (store.Store, "commit"): self._watched_store(store.Store.commit),
             (Writer, "commit"): self._watched_writer(Writer.commit),
             (request_handlers, "reset_clock"): self._watched_reset(request_handlers.reset_clock),
-            (creation, "secrets"): SimpleNamespace(randbits=self.rng.getrandbits),
+            (creation, "new_hash_seed"): lambda: self.rng.getrandbits(64),
             (restoring, "standing_of"): standing_here,  # the real one starts a process, too
             (store, "assert_pages"): lambda *_, **__: None,  # it starts a process; see tests/crash/damaging.py
         }

@@ -182,17 +182,17 @@ def test_a_pipe_is_not_looked_into(tmp_path: Path, store_path: Path, started: li
 def test_the_caller_keeps_its_settings(tmp_path: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "visits.jsonl"
     path.write_bytes(lines_of(Model()))
-    before = dict(os.environ)
-    uniqdb.ingest(store_path, path)
-    assert dict(os.environ) == before
-    assert gc.isenabled()
-    monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", "20")
-    gc.disable()
+    before, was_collecting = dict(os.environ), gc.isenabled()
     try:
-        uniqdb.ingest(store_path, path)
-        assert not gc.isenabled()
+        for is_collecting in (True, False):
+            (gc.enable if is_collecting else gc.disable)()
+            uniqdb.ingest(store_path, path)
+            assert gc.isenabled() is is_collecting
+            assert dict(os.environ) == before
     finally:
-        gc.enable()
+        (gc.enable if was_collecting else gc.disable)()
+    monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", "20")
+    uniqdb.ingest(store_path, path)
     assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == "20"
 
 

@@ -57,7 +57,7 @@ def test_many_uids_of_several_lengths_through_all_growth() -> None:
 
 @pytest.mark.parametrize("dropped", [False, True])
 def test_uids_that_all_want_the_same_slot_are_told_apart(monkeypatch: pytest.MonkeyPatch, dropped: bool) -> None:
-    monkeypatch.setattr(uid_cache, "token_bytes", bytes)  # all factors are 1: sums of words collide easily
+    monkeypatch.setattr(uid_cache.os, "urandom", bytes)  # all factors are 1: sums of words collide easily
     cache = UidCache()
     words = [f"{a}{b}".encode() for a in "abcdefgh" for b in "12345678"]
     twins = [(first + b"......" + second + b"......").decode() for first in words for second in words]

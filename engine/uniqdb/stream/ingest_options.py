@@ -33,7 +33,7 @@ class IngestOptions:
     processes: int | None = None
     """How many other processes decode a plain file of 16 MiB or more (0 to 4); None: one per core, none on one core."""
     begun: StretchJobs | None = None
-    """What `decode_ahead` has begun with the file that is read next; reading it ends it."""
+    """What decodes the file already that is read next: set by `uniqdb.ingest` and the command line; reading ends it."""
     serve_requests: bool = False
     """Between commits carry out what other processes ask for (see `uniqdb.requests`). Only where one thread at a time
     reads sources into the engine: a request may concern any of them."""
