@@ -84,9 +84,7 @@ class FileStretches:
         lines, first, end = sum(one.lines for one in parts), parts[0].first, parts[-1].end
         times_s = np.concatenate([one.event_times_s for one in found])
         visits = Visits(times_s, joined([one.uids for one in found]), records=lines)
-        return LineBlock(
-            b"", first, line, lines, end - first, _NO_ENDS, visits=visits, read=lambda: self._read(first, end)
-        )
+        return LineBlock(b"", first, line, lines, end - first, _NO_ENDS, visits=visits, read=self._read)
 
     def _read(self, start: int, end: int) -> bytes:
         parts: list[bytes] = []
