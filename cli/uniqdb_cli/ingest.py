@@ -160,22 +160,22 @@ def ingest(
 @contextmanager
 def _begun(file: str, settings: Settings, processes: int | None) -> Iterator["StretchJobs | None"]:
     """Have other processes decode a large file while this one loads its libraries."""
-    from uniqdb.stream.file_ahead import start_ahead
+    from uniqdb.stream.early_start import start_early
     from uniqdb.stream.ingesting import loading
 
-    ahead = start_ahead(file, processes)
+    early = start_early(file, processes)
     try:
         with loading():
             from uniqdb.stream.stretch_jobs import StretchJobs
 
             begun = None
-            if ahead is not None:
-                begun = StretchJobs(ahead, _fields(settings))
+            if early is not None:
+                begun = StretchJobs(early, _fields(settings))
                 begun.begin(0, settings.commit_visits)
         yield begun
     finally:
-        if ahead is not None:
-            ahead.close()
+        if early is not None:
+            early.close()
 
 
 def _fields(settings: Settings) -> "FieldSettings":

@@ -19,10 +19,10 @@ from model import Model
 from uniqdb.field_settings import FieldSettings
 from uniqdb.options import CacheSizes
 from uniqdb.quarantine import read_quarantine
-from uniqdb.stream import byte_stream, decode_program, file_ahead, stretch_jobs
+from uniqdb.stream import byte_stream, decode_program, early_start, stretch_jobs
 from uniqdb.stream.decode_process import FileReader, Stretch
 from uniqdb.stream.driver import ingest_file
-from uniqdb.stream.file_ahead import start_ahead
+from uniqdb.stream.early_start import start_early
 from uniqdb.stream.file_stretches import FileStretches
 from uniqdb.stream.ingest_options import IngestOptions, IngestSummary
 from uniqdb.stream.stretch_jobs import StretchJobs
@@ -112,7 +112,7 @@ def _columns(time_s: int, uid: bytes) -> tuple[bytes, bytes, bytes]:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small files count as large, are read in small pieces, and wait for the processes to come up."""
-    monkeypatch.setattr(file_ahead, "WORTH_BYTES", 1)
+    monkeypatch.setattr(early_start, "WORTH_BYTES", 1)
     monkeypatch.setattr(byte_stream, "READ_BLOCK_BYTES", 4_096)
     monkeypatch.setattr(stretch_jobs, "_STRETCH_BYTES_MIN", 1_000)
     monkeypatch.setattr(stretch_jobs, "_STRETCH_BYTES_MAX", 10_000)
@@ -152,12 +152,12 @@ def write_visits(path: Path, *, is_clean: bool, count: int = 4_000) -> Model:
 
 
 def ingest(
-    store: Path, path: Path, processes: int, *, ahead: bool = False, **more: object
+    store: Path, path: Path, processes: int, *, early: bool = False, **more: object
 ) -> tuple[IngestSummary, object]:
-    """``ahead``: the processes decode from the beginning of the file before the store is open."""
+    """``early``: the processes decode from the beginning of the file before the store is open."""
     fields = FieldSettings(line_bytes_max=20_000)
     begun = None
-    if ahead and (started := start_ahead(path, processes)) is not None:
+    if early and (started := start_early(path, processes)) is not None:
         begun = StretchJobs(started, fields)
         begun.begin(0, 900)
         until(begun.is_ready)
@@ -176,18 +176,18 @@ def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Model
     return path, write_visits(path, is_clean=request.param)
 
 
-AHEAD = pytest.mark.parametrize("ahead", [False, True], ids=["", "ahead"])
+EARLY = pytest.mark.parametrize("early", [False, True], ids=["", "early"])
 
 
-@AHEAD
+@EARLY
 def test_the_same_is_found_with_and_without_other_processes(
-    tmp_path: Path, store_path: Path, written: tuple[Path, Model], monkeypatch: pytest.MonkeyPatch, *, ahead: bool
+    tmp_path: Path, store_path: Path, written: tuple[Path, Model], monkeypatch: pytest.MonkeyPatch, *, early: bool
 ) -> None:
     taken = count_blocks(monkeypatch)
     path, model = written
     _, expected = ingest(tmp_path / "here", path, 0)
     assert not taken
-    _, found = ingest(store_path, path, 2, ahead=ahead)
+    _, found = ingest(store_path, path, 2, early=early)
     assert found == expected
     assert found[1] == model.rows()  # type: ignore[index]  # the second is the counts
     assert taken, "the other processes were not used"
@@ -244,7 +244,7 @@ def test_a_process_that_dies_or_hangs_costs_nothing_but_time(
     monkeypatch: pytest.MonkeyPatch,
     blow: tuple[signal.Signals, bool],
 ) -> None:
-    number, ahead = blow
+    number, early = blow
     monkeypatch.setattr(stretch_jobs, "PATIENCE_S", 0.5)
     monkeypatch.setattr(decode_program, "_END_S", 0.1)
     path, _ = written
@@ -262,19 +262,19 @@ def test_a_process_that_dies_or_hangs_costs_nothing_but_time(
         if started and (helpers := started.pop()._jobs._helpers):
             os.kill(helpers[-1].process_id, number)
 
-    _, found = ingest(store_path, path, 2, ahead=ahead, on_progress=strike)
+    _, found = ingest(store_path, path, 2, early=early, on_progress=strike)
     assert found == expected
 
 
-@AHEAD
 def test_a_run_that_was_stopped_goes_on_where_it_was(
-    tmp_path: Path, store_path: Path, written: tuple[Path, Model], *, ahead: bool
+    tmp_path: Path, store_path: Path, written: tuple[Path, Model]
 ) -> None:
+    """Later runs find that what was begun early is of no use: it begins where the file begins."""
     path, _ = written
     _, expected = ingest(tmp_path / "here", path, 0)
     stops = 0
     while True:
-        summary, found = ingest(store_path, path, 2, ahead=ahead, should_stop=after(1))
+        summary, found = ingest(store_path, path, 2, early=True, should_stop=after(1))
         if not summary.interrupted:
             break
         stops += 1
@@ -287,9 +287,9 @@ def after(blocks: int) -> Callable[[], bool]:
     return lambda: next(left, None) is None
 
 
-@AHEAD
+@EARLY
 def test_without_a_process_to_be_had_it_goes_without(
-    tmp_path: Path, store_path: Path, written: tuple[Path, Model], monkeypatch: pytest.MonkeyPatch, *, ahead: bool
+    tmp_path: Path, store_path: Path, written: tuple[Path, Model], monkeypatch: pytest.MonkeyPatch, *, early: bool
 ) -> None:
     path, _ = written
     _, expected = ingest(tmp_path / "here", path, 0)
@@ -298,4 +298,4 @@ def test_without_a_process_to_be_had_it_goes_without(
         raise BlockingIOError("no more processes")
 
     monkeypatch.setattr(decode_program.subprocess, "Popen", refuse)
-    assert ingest(store_path, path, 2, ahead=ahead)[1] == expected
+    assert ingest(store_path, path, 2, early=early)[1] == expected

@@ -14,29 +14,29 @@ import pytest
 import uniqdb
 from engines import rows_of
 from model import Model
-from uniqdb.stream import file_ahead, file_stretches, ingesting, stretch_jobs
-from uniqdb.stream.file_ahead import FileAhead
+from uniqdb.stream import early_start, file_stretches, ingesting, stretch_jobs
+from uniqdb.stream.early_start import EarlyStart
 
 T = 1_468_195_200
 
 
 @pytest.fixture(autouse=True)
-def started(monkeypatch: pytest.MonkeyPatch) -> list[FileAhead]:
-    """Small files are worth processes, two of them on any machine. What was started ahead."""
-    monkeypatch.setattr(file_ahead, "WORTH_BYTES", 1)
-    monkeypatch.setattr(file_ahead, "_usable_cores", lambda: 2)
+def started(monkeypatch: pytest.MonkeyPatch) -> list[EarlyStart]:
+    """Small files are worth processes, two of them on any machine. What was started early."""
+    monkeypatch.setattr(early_start, "WORTH_BYTES", 1)
+    monkeypatch.setattr(early_start, "_usable_cores", lambda: 2)
     monkeypatch.setattr(stretch_jobs, "_STRETCH_BYTES_MIN", 1_000)
     monkeypatch.setattr(stretch_jobs, "_STRETCH_BYTES_MAX", 10_000)
-    found: list[FileAhead] = []
-    start = ingesting.start_ahead
+    found: list[EarlyStart] = []
+    start = ingesting.start_early
 
-    def note(path: Path, processes: int | None) -> FileAhead | None:
-        ahead = start(path, processes)
-        if ahead is not None:
-            found.append(ahead)
-        return ahead
+    def note(path: Path, processes: int | None) -> EarlyStart | None:
+        early = start(path, processes)
+        if early is not None:
+            found.append(early)
+        return early
 
-    monkeypatch.setattr(ingesting, "start_ahead", note)
+    monkeypatch.setattr(ingesting, "start_early", note)
     return found
 
 
@@ -70,12 +70,14 @@ def counted(store: Path) -> object:
         return rows_of(db)
 
 
-def assert_ended(started: list[FileAhead]) -> None:
+def assert_ended(started: list[EarlyStart]) -> None:
     assert started
     assert all(one.descriptor < 0 and one.program.has_ended() for one in started)
 
 
-def test_a_file_is_counted_once(tmp_path: Path, store_path: Path, started: list[FileAhead], decoded: list[int]) -> None:
+def test_a_file_is_counted_once(
+    tmp_path: Path, store_path: Path, started: list[EarlyStart], decoded: list[int]
+) -> None:
     path, model = tmp_path / "visits.jsonl", Model()
     path.write_bytes(lines_of(model))
     summary = uniqdb.ingest(store_path, path)
@@ -98,7 +100,7 @@ def test_a_file_is_counted_once(tmp_path: Path, store_path: Path, started: list[
     assert_ended(started)
 
 
-def test_settings_are_those_of_the_options(tmp_path: Path, store_path: Path, started: list[FileAhead]) -> None:
+def test_settings_are_those_of_the_options(tmp_path: Path, store_path: Path, started: list[EarlyStart]) -> None:
     path = tmp_path / "visits.jsonl"
     path.write_bytes(b"".join(b'{"at": %d, "who": %d}\n' % ((T + number) * 1_000, number) for number in range(2_000)))
     fields = uniqdb.FieldSettings("at", "who", "ms")
@@ -131,25 +133,25 @@ def test_whatever_the_file_holds_the_counts_are_right(tmp_path: Path, store_path
 
 
 def test_another_file_of_the_same_name_is_read_as_it_is(
-    tmp_path: Path, store_path: Path, started: list[FileAhead], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, store_path: Path, started: list[EarlyStart], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, model = tmp_path / "visits.jsonl", Model()
     path.write_bytes(lines_of(Model(), seed=3))
     (tmp_path / "new").write_bytes(lines_of(model, seed=4))
-    note = ingesting.start_ahead
+    note = ingesting.start_early
 
-    def replaced(*how: object) -> FileAhead | None:
-        ahead = note(*how)  # type: ignore[arg-type]
+    def replaced(*how: object) -> EarlyStart | None:
+        early = note(*how)  # type: ignore[arg-type]
         (tmp_path / "new").rename(path)
-        return ahead
+        return early
 
-    monkeypatch.setattr(ingesting, "start_ahead", replaced)
+    monkeypatch.setattr(ingesting, "start_early", replaced)
     uniqdb.ingest(store_path, path)
     assert counted(store_path) == model.rows()
     assert_ended(started)
 
 
-def test_nothing_is_left_running_by_a_refusal(tmp_path: Path, store_path: Path, started: list[FileAhead]) -> None:
+def test_nothing_is_left_running_by_a_refusal(tmp_path: Path, store_path: Path, started: list[EarlyStart]) -> None:
     path = tmp_path / "visits.jsonl"
     path.write_bytes(lines_of(Model()))
     with uniqdb.open(store_path), pytest.raises(uniqdb.StoreBusy):
@@ -169,7 +171,7 @@ def test_nothing_is_left_running_by_a_refusal(tmp_path: Path, store_path: Path, 
         uniqdb.ingest(store_path, tmp_path / "nowhere")
 
 
-def test_a_pipe_is_not_looked_into(tmp_path: Path, store_path: Path, started: list[FileAhead]) -> None:
+def test_a_pipe_is_not_looked_into(tmp_path: Path, store_path: Path, started: list[EarlyStart]) -> None:
     path, model = tmp_path / "pipe", Model()
     os.mkfifo(path)
     (tmp_path / "visits.jsonl").write_bytes(lines_of(model))

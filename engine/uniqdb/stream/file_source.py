@@ -20,7 +20,7 @@ from uniqdb.recent_times import DEFAULT_LIMITS, EventTimeLimits
 from uniqdb.store import ReadView
 from uniqdb.stream.byte_stream import SILENCE, ByteStream, open_stream
 from uniqdb.stream.compression import Damaged
-from uniqdb.stream.file_ahead import start_for
+from uniqdb.stream.early_start import start_for
 from uniqdb.stream.file_identity import (
     FILE_KIND,
     NAMED_KIND,
@@ -140,8 +140,8 @@ class FileSource:
                 return
             begun.close()
         if self.stream.total_bytes is not None:
-            ahead = start_for(self.stream.descriptor, self.row.position_bytes, options.processes)
-            self._stretches = None if ahead is None else FileStretches(StretchJobs(ahead, options.fields))
+            early = start_for(self.stream.descriptor, self.row.position_bytes, options.processes)
+            self._stretches = None if early is None else FileStretches(StretchJobs(early, options.fields))
 
     def want_hashes(self, hash_seed: int | None) -> None:
         """Have those processes work out the hashes of uids for the store of this seed, or (None) stop doing so."""

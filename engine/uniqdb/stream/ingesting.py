@@ -4,7 +4,7 @@ import gc
 import os
 from contextlib import ExitStack, contextmanager
 
-from uniqdb.stream.file_ahead import start_ahead
+from uniqdb.stream.early_start import start_early
 
 TYPE_CHECKING = False  # of `typing`, which would be loaded before the processes are started
 if TYPE_CHECKING:
@@ -39,17 +39,17 @@ def ingest(
     1
     """
     with ExitStack() as stack:
-        ahead = start_ahead(file, None if options is None else options.processes)
-        if ahead is not None:
-            stack.callback(ahead.close)
+        early = start_early(file, None if options is None else options.processes)
+        if early is not None:
+            stack.callback(early.close)
         with loading():
             from uniqdb.field_settings import DEFAULT_FIELDS  # noqa: PLC0415  # whatever is loaded takes long
             from uniqdb.limits import COMMIT_VISITS  # noqa: PLC0415  # as above
             from uniqdb.stream.stretch_jobs import StretchJobs  # noqa: PLC0415  # as above
 
             begun = None
-            if ahead is not None:
-                begun = StretchJobs(ahead, DEFAULT_FIELDS if options is None else options.fields)
+            if early is not None:
+                begun = StretchJobs(early, DEFAULT_FIELDS if options is None else options.fields)
                 begun.begin(0, COMMIT_VISITS if options is None else options.commit_visits)
             from dataclasses import replace  # noqa: PLC0415
 

@@ -5,7 +5,7 @@ import os
 from uniqdb.field_settings import FieldSettings
 from uniqdb.stream.decode_helper import PATIENCE_S, helpers_of
 from uniqdb.stream.decode_program import SLOTS
-from uniqdb.stream.file_ahead import FileAhead
+from uniqdb.stream.early_start import EarlyStart
 
 _STRETCH_BYTES_MAX, _STRETCH_BYTES_MIN = 4 * 2**20, 64 * 2**10
 _STRETCHES_PER_BLOCK = 4
@@ -14,17 +14,17 @@ _STRETCHES_PER_BLOCK = 4
 class StretchJobs:
     """The processes of one file, and what they are asked for. `close` it."""
 
-    def __init__(self, ahead: FileAhead, fields: FieldSettings) -> None:
+    def __init__(self, early: EarlyStart, fields: FieldSettings) -> None:
         """``fields``: where the records hold their times and uids."""
-        self._ahead = ahead
-        self._helpers = helpers_of(ahead.program, fields)
+        self._early = early
+        self._helpers = helpers_of(early.program, fields)
         self._wanted: range | None = None
         self._submitted = 0
 
     @property
     def descriptor(self) -> int:
         """Of the file, for as long as this is open."""
-        return self._ahead.descriptor
+        return self._early.descriptor
 
     def is_ready(self) -> bool:
         """Whether all processes have come up; this does not wait."""
@@ -32,7 +32,7 @@ class StretchJobs:
 
     def close(self) -> None:
         """End the processes. A second call does nothing."""
-        self._ahead.close()
+        self._early.close()
 
     @property
     def is_begun(self) -> bool:
@@ -49,7 +49,7 @@ class StretchJobs:
 
         ``line_bytes``: how long a line is; None: as at the beginning of the file.
         """
-        wanted = int((line_bytes or self._ahead.line_bytes) * lines_max / _STRETCHES_PER_BLOCK)
+        wanted = int((line_bytes or self._early.line_bytes) * lines_max / _STRETCHES_PER_BLOCK)
         size_bytes = max(_STRETCH_BYTES_MIN, min(wanted, _STRETCH_BYTES_MAX))
         end = os.fstat(self.descriptor).st_size
         self._wanted, self._submitted = range(position, end - size_bytes + 1, size_bytes), 0

@@ -14,7 +14,7 @@ WORTH_BYTES = 16 * 2**20
 """With so much of a file to read it is worth starting processes."""
 
 
-class FileAhead:
+class EarlyStart:
     """Processes for one file. `close` it, unless `StretchJobs` has taken it over."""
 
     def __init__(self, descriptor: int, program: DecodeProgram, line_bytes: float) -> None:
@@ -40,7 +40,7 @@ def processes_for(wanted: int | None) -> int:
     return min((cores if cores > 1 else 0) if wanted is None else wanted, DECODE_PROCESSES_MAX)
 
 
-def start_ahead(path: str | os.PathLike[str], processes: int | None) -> FileAhead | None:
+def start_early(path: str | os.PathLike[str], processes: int | None) -> EarlyStart | None:
     """Start processes for a file that is to be read from its beginning. None where they are not worth while.
 
     ``processes``: as for `processes_for`. Whoever opens the file in earnest tells what is wrong with it.
@@ -61,14 +61,14 @@ def start_ahead(path: str | os.PathLike[str], processes: int | None) -> FileAhea
         os.close(descriptor)
 
 
-def start_for(descriptor: int, position: int, processes: int | None, line_bytes: float = 0) -> FileAhead | None:
-    """Start processes for what is left of an open plain file from ``position`` on; None as in `start_ahead`."""
+def start_for(descriptor: int, position: int, processes: int | None, line_bytes: float = 0) -> EarlyStart | None:
+    """Start processes for what is left of an open plain file from ``position`` on; None as in `start_early`."""
     count = processes_for(processes)
     if not count or os.fstat(descriptor).st_size - position < WORTH_BYTES:
         return None
     own = os.dup(descriptor)
     try:
-        return FileAhead(own, start_program(count, own), line_bytes)
+        return EarlyStart(own, start_program(count, own), line_bytes)
     except OSError:  # too many processes, no memory: it goes without
         os.close(own)
         return None
