@@ -21,7 +21,7 @@ from uniqdb.limits import (
     LINE_BYTES_MAX,
 )
 from uniqdb_cli.output import error_line, is_terminal, say
-from uniqdb_cli.settings import Settings, load_settings
+from uniqdb_cli.settings import Settings, load_settings, record_fields
 from uniqdb_cli.stopping import StopRequest, stop_on_signals
 from uniqdb_cli.words import (
     ConfigOption,
@@ -35,10 +35,8 @@ from uniqdb_cli.words import (
 
 if TYPE_CHECKING:
     from uniqdb.engine import Engine
-    from uniqdb.field_settings import FieldSettings
     from uniqdb.snapshot import Snapshot
     from uniqdb.stream.ingest_options import IngestOptions, IngestSummary, Progress
-    from uniqdb.stream.stretch_jobs import StretchJobs
 
 REFRESH_S = 0.1
 LineBytesMaxOption = Annotated[
@@ -134,54 +132,27 @@ def ingest(
         commit_visits=commit_visits,
     )
     _assert_possible(files, follow=follow, close=close, source_name=source_name)
-    with (
-        _begun("-" if follow else files[0], settings, processes) as begun,
-        stop_on_signals() as stop,
-        _open_for_ingest(files, settings) as (engine, announce),
-    ):
+    from uniqdb.stream.ingesting import decoding_early
+
+    fields, early = record_fields(settings), 0 if follow else processes
+    with decoding_early(files[0], early, fields, settings.commit_visits) as begun:
         options = dataclasses.replace(
             _options(settings), strict=strict, again=again, source_name=source_name, processes=processes, begun=begun
         )
-        if follow:
-            announce()
-            _follow(engine, files, options, stop)
-        else:
-            _read(engine, files, options, stop, announce)
-            if close and not stop.is_made():
-                engine.close_buckets()
-        with engine.snapshot() as snapshot:
-            last_words = _last_words(snapshot, is_over=not follow and not stop.is_made())
+        with stop_on_signals() as stop, _open_for_ingest(files, settings) as (engine, announce):
+            if follow:
+                announce()
+                _follow(engine, files, options, stop)
+            else:
+                _read(engine, files, options, stop, announce)
+                if close and not stop.is_made():
+                    engine.close_buckets()
+            with engine.snapshot() as snapshot:
+                last_words = _last_words(snapshot, is_over=not follow and not stop.is_made())
     for line in last_words:
         say(line)
     if stop.is_made():
         raise typer.Exit(stop.exit_code)
-
-
-@contextmanager
-def _begun(file: str, settings: Settings, processes: int | None) -> Iterator["StretchJobs | None"]:
-    """Have other processes decode a large file while this one loads its libraries."""
-    from uniqdb.stream.early_start import start_early
-    from uniqdb.stream.ingesting import loading
-
-    early = start_early(file, processes)
-    try:
-        with loading():
-            from uniqdb.stream.stretch_jobs import StretchJobs
-
-            begun = None
-            if early is not None:
-                begun = StretchJobs(early, _fields(settings))
-                begun.begin(0, settings.commit_visits)
-        yield begun
-    finally:
-        if early is not None:
-            early.close()
-
-
-def _fields(settings: Settings) -> "FieldSettings":
-    from uniqdb.field_settings import FieldSettings
-
-    return FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max)
 
 
 def _options(settings: Settings) -> "IngestOptions":
@@ -189,7 +160,7 @@ def _options(settings: Settings) -> "IngestOptions":
     from uniqdb.stream.ingest_options import IngestOptions
 
     limits = EventTimeLimits(settings.ahead_limit_s, settings.late_limit_s)
-    return IngestOptions(_fields(settings), settings.commit_visits, limits=limits, serve_requests=True)
+    return IngestOptions(record_fields(settings), settings.commit_visits, limits=limits, serve_requests=True)
 
 
 def _read(

@@ -12,7 +12,7 @@ from uniqdb_cli.input_files import STDIN_NAME, assert_readable, lines_of
 from uniqdb_cli.kafka_config import assert_client, kafka_settings
 from uniqdb_cli.output import is_terminal, say
 from uniqdb_cli.serve_stream import BootstrapServersOption, KafkaConfigOption
-from uniqdb_cli.settings import Settings, load_settings
+from uniqdb_cli.settings import Settings, load_settings, record_fields
 from uniqdb_cli.stopping import StopRequest, stop_on_signals
 from uniqdb_cli.words import ConfigOption, UidFieldOption
 
@@ -109,12 +109,10 @@ def _send_all(producer: "RecordProducer", file: str, settings: Settings, how: tu
 
 def _key_reader(settings: Settings) -> Callable[[bytes], bytes | None]:
     """The function from a record to its uid as bytes; None where it has none. Its time may be what it will."""
-    from uniqdb.field_settings import FieldSettings
     from uniqdb.visit import Reason
     from uniqdb.visit_decoder import VisitDecoder
 
-    fields = FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max)
-    decoder = VisitDecoder(fields)
+    decoder = VisitDecoder(record_fields(settings))
 
     def key_of(record: bytes) -> bytes | None:
         found = decoder.decode_one(record)

@@ -12,7 +12,7 @@ from uniqdb_cli.kafka_config import assert_client, emission_rules, kafka_setting
 from uniqdb_cli.logs import Log
 from uniqdb_cli.output import json_text
 from uniqdb_cli.service_manager import ServiceManager
-from uniqdb_cli.settings import Settings, load_settings
+from uniqdb_cli.settings import Settings, load_settings, record_fields
 from uniqdb_cli.stopping import StopRequest, stop_on_signals
 from uniqdb_cli.watching import metrics_served, watched
 from uniqdb_cli.words import (
@@ -179,14 +179,13 @@ def _run(
 
 
 def _options(settings: Settings, shard: Shard | None, *, until_caught_up: bool, take_over: bool) -> "ServiceOptions":
-    from uniqdb.field_settings import FieldSettings
     from uniqdb.recent_times import EventTimeLimits
     from uniqdb.stream.service_options import ServiceOptions
 
     return ServiceOptions(
         settings.input_topic,
         emission_rules(settings, shard),
-        FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max),
+        record_fields(settings),
         EventTimeLimits(settings.ahead_limit_s, settings.late_limit_s),
         settings.commit_visits,
         until_caught_up,

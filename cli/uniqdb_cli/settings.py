@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from uniqdb.errors import NotFound, UsageError
+from uniqdb.field_settings import FieldSettings
 from uniqdb.limits import (
     AHEAD_LIMIT_S,
     ALLOWED_LATENESS_S,
@@ -169,6 +170,11 @@ def sourced_settings(config: Path | None = None, **flags: object) -> dict[str, S
             flag = "--" + key.replace("_", "-")
             found[key] = Sourced(_checked(flag, key, value), Origin.FLAG, flag)
     return found
+
+
+def record_fields(settings: Settings) -> FieldSettings:
+    """Where records hold their times and uids. Raises UsageError."""
+    return FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max)
 
 
 def _config_place(config: Path | None) -> Path | None:

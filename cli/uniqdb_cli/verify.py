@@ -22,7 +22,7 @@ from uniqdb_cli.output import (
     write_array,
 )
 from uniqdb_cli.reading import open_snapshot
-from uniqdb_cli.settings import Settings, load_settings
+from uniqdb_cli.settings import Settings, load_settings, record_fields
 from uniqdb_cli.words import (
     By,
     ConfigOption,
@@ -168,11 +168,9 @@ def uncounted(snapshot: "Snapshot") -> "Counter[tuple[int, str]]":
 def _recount(
     files: list[str], settings: Settings, zone: "CalendarZone", kinds: list[str], apart: "Counter[tuple[int, str]]"
 ) -> "Recount":
-    from uniqdb.field_settings import FieldSettings
     from uniqdb_cli.recount import Calendar, Recount
 
-    fields = FieldSettings(settings.ts_field, settings.uid_field, settings.ts_unit, settings.line_bytes_max)
-    recount = Recount(Calendar(zone.name, zone.tzif_bytes), fields, kinds, apart)
+    recount = Recount(Calendar(zone.name, zone.tzif_bytes), record_fields(settings), kinds, apart)
     with progress_line("recounting") as on_progress:
         for name in files:
             for number, line in enumerate(lines_of(name, settings.line_bytes_max), start=1):

@@ -2,8 +2,9 @@
 
 import gc
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
+from uniqdb.limits import COMMIT_VISITS
 from uniqdb.stream.early_start import start_early
 
 TYPE_CHECKING = False  # of `typing`, which would be loaded before the processes are started
@@ -11,8 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from uniqdb.field_settings import FieldSettings
     from uniqdb.options import OpenOptions
     from uniqdb.stream.ingest_options import IngestOptions, IngestSummary
+    from uniqdb.stream.stretch_jobs import StretchJobs
 
 _BLAS_TIMEOUT = "OPENBLAS_THREAD_TIMEOUT"
 
@@ -38,31 +41,47 @@ def ingest(
     >>> uniqdb.ingest(folder / "visits.uniqdb", folder / "visits.jsonl").visits
     1
     """
-    with ExitStack() as stack:
-        early = start_early(file, None if options is None else options.processes)
-        if early is not None:
-            stack.callback(early.close)
-        with loading():
-            from uniqdb.field_settings import DEFAULT_FIELDS  # noqa: PLC0415  # whatever is loaded takes long
-            from uniqdb.limits import COMMIT_VISITS  # noqa: PLC0415  # as above
-            from uniqdb.stream.stretch_jobs import StretchJobs  # noqa: PLC0415  # as above
-
-            begun = None
-            if early is not None:
-                begun = StretchJobs(early, DEFAULT_FIELDS if options is None else options.fields)
-                begun.begin(0, COMMIT_VISITS if options is None else options.commit_visits)
-            from dataclasses import replace  # noqa: PLC0415
+    fields, processes, commit_visits = (
+        (None, None, COMMIT_VISITS) if options is None else (options.fields, options.processes, options.commit_visits)
+    )
+    with decoding_early(file, processes, fields, commit_visits) as begun:
+        with _loading():
+            from dataclasses import replace  # noqa: PLC0415  # whatever is loaded takes long
 
             from uniqdb.engine import open as open_store  # noqa: PLC0415  # as above
             from uniqdb.stream.driver import ingest_file  # noqa: PLC0415  # as above
             from uniqdb.stream.ingest_options import IngestOptions  # noqa: PLC0415  # as above
-        engine = stack.enter_context(open_store(store, timezone=timezone, options=open_options))
-        chosen = IngestOptions() if options is None else options
-        return ingest_file(engine, file, replace(chosen, begun=begun))
+        chosen = replace(IngestOptions() if options is None else options, begun=begun)
+        with open_store(store, timezone=timezone, options=open_options) as engine:
+            return ingest_file(engine, file, chosen)
 
 
 @contextmanager
-def loading() -> "Iterator[None]":
+def decoding_early(
+    file: "str | Path", processes: int | None, fields: "FieldSettings | None", commit_visits: int
+) -> "Iterator[StretchJobs | None]":
+    """Have other processes decode a large file from its beginning on; None where that is not worth while.
+
+    They are started before anything else is loaded, and end with the context at the latest. ``fields``: None for the
+    default ones. The others: as for `IngestOptions`, whose ``begun`` this is for.
+    """
+    early = start_early(file, processes)
+    if early is None:
+        yield None
+        return
+    try:
+        from uniqdb.field_settings import DEFAULT_FIELDS  # noqa: PLC0415  # it takes long to load
+        from uniqdb.stream.stretch_jobs import StretchJobs  # noqa: PLC0415  # as above
+
+        begun = StretchJobs(early, fields or DEFAULT_FIELDS)
+        begun.begin(0, commit_visits)
+        yield begun
+    finally:
+        early.close()
+
+
+@contextmanager
+def _loading() -> "Iterator[None]":
     """For imports that are in a hurry: they make objects and no cycles, so the collector only costs time.
 
     The threads of numpy's linear algebra would look for work for a tenth of a second, on the core on which records are
